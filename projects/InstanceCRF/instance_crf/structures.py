@@ -1,0 +1,256 @@
+"""The result of one image: one labelling, and the views of it (Sec. 3.4 of the paper).
+
+Shape letters: H, W image size; D detections; n objects with at least one pixel; P parts;
+S segments, a segment being the pixels of one part of one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SCORE_NAMES", "PartInstances"]
+
+SCORE_NAMES = ("mean_q", "mean_marginal", "detection", "product")
+"""What may rank segments and objects: the mean of the part head's Q over the pixels (the paper's
+authors' choice), the mean CRF marginal over the pixels, the detection's score, the product of
+the three."""
+
+
+@dataclass(frozen=True)
+class PartInstances:
+    """Every pixel's part and the object that it belongs to, with scores to rank them by.
+
+    Attributes:
+        object_map: (H, W) int32, 0 where no object is, i for the i-th object (1..n).
+        part_map: (H, W) int32, 0 background, 1..P parts; 0 exactly where ``object_map`` is 0.
+        boxes: (n, 4) the detections' boxes, x1 y1 x2 y2 in pixels of this map.
+        classes: (n,) int64 contiguous object classes.
+        object_scores: name in :data:`SCORE_NAMES` -> (n,) scores.
+        segment_object: (S,) int64 object of each segment, 1..n, ascending.
+        segment_part: (S,) int64 part of each segment, 1..P, ascending within an object.
+        segment_area: (S,) int64 pixels.
+        segment_scores: name in :data:`SCORE_NAMES` -> (S,) scores.
+        score_name: the score that ``scores`` and ``segment_info`` use.
+    """
+
+    object_map: Tensor
+    part_map: Tensor
+    boxes: Tensor
+    classes: Tensor
+    object_scores: Mapping[str, Tensor]
+    segment_object: Tensor
+    segment_part: Tensor
+    segment_area: Tensor
+    segment_scores: Mapping[str, Tensor]
+    score_name: str = "mean_q"
+
+    @classmethod
+    def from_label_maps(
+        cls,
+        object_map: Tensor,
+        part_map: Tensor,
+        *,
+        boxes: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        part_prob: Tensor | None = None,
+        confidence: Tensor | None = None,
+        score_name: str = "mean_q",
+    ) -> PartInstances:
+        """Collect the segments of a labelling; detections that won no pixel are left out.
+
+        Args:
+            object_map: (H, W) integers, 0 none, i+1 for detection i.
+            part_map: (H, W) integers, 0 background, 1..P.
+            boxes: (D, 4) x1 y1 x2 y2 in pixels of the maps.
+            scores: (D,) detection scores.
+            classes: (D,) contiguous object classes.
+            part_prob: (P+1, H, W) Q, for ``mean_q``; 1 everywhere when not given (as for a
+                ground truth).
+            confidence: (H, W) marginal of each pixel's label, for ``mean_marginal``; 1 likewise.
+            score_name: one of :data:`SCORE_NAMES`.
+
+        Raises:
+            ValueError: maps of different sizes, an object without a detection, a part pixel
+                without an object or the reverse, a part that Q does not have, an unknown score.
+        """
+        _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, score_name)
+        device = object_map.device
+        num_parts = int(part_prob.shape[0]) - 1 if part_prob is not None else _largest(part_map)
+        num_detections = len(scores)
+
+        flat_object = object_map.reshape(-1).long()
+        flat_part = part_map.reshape(-1).long()
+        foreground = flat_object.nonzero().squeeze(1)
+        # One code per (detection, part); a bincount over the codes is all that is needed.
+        codes = (flat_object[foreground] - 1) * num_parts + flat_part[foreground] - 1
+        size = num_detections * num_parts
+
+        def total(values: Tensor | None) -> Tensor:
+            weights = None if values is None else values.double()
+            return torch.bincount(codes, weights=weights, minlength=size).view(
+                num_detections, num_parts
+            )
+
+        area = total(None)
+        ones = area.double()
+        q_of_label = None
+        if part_prob is not None:
+            q_of_label = part_prob.reshape(num_parts + 1, -1)[flat_part[foreground], foreground]
+        sum_q = ones if q_of_label is None else total(q_of_label)
+        sum_marginal = ones if confidence is None else total(confidence.reshape(-1)[foreground])
+
+        object_area = area.sum(1)
+        kept = object_area.nonzero().squeeze(1)
+        new_id = torch.zeros(num_detections + 1, dtype=torch.int32, device=device)
+        new_id[kept + 1] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=device)
+        area, sum_q, sum_marginal = area[kept], sum_q[kept], sum_marginal[kept]
+        detection = scores[kept].to(device=device, dtype=torch.float32)
+        row, column = area.nonzero(as_tuple=True)
+
+        return cls(
+            object_map=new_id[flat_object].view_as(object_map),
+            part_map=part_map.to(torch.int32),
+            boxes=boxes[kept].float(),
+            classes=classes[kept].long(),
+            object_scores=_all_scores(
+                sum_q.sum(1), sum_marginal.sum(1), object_area[kept], detection
+            ),
+            segment_object=row + 1,
+            segment_part=column + 1,
+            segment_area=area[row, column],
+            segment_scores=_all_scores(
+                sum_q[row, column], sum_marginal[row, column], area[row, column], detection[row]
+            ),
+            score_name=score_name,
+        )
+
+    def __len__(self) -> int:
+        """The number of objects, n."""
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = self.object_map.shape
+        return int(height), int(width)
+
+    @property
+    def scores(self) -> Tensor:
+        """(n,) the objects' scores, by ``score_name``."""
+        return self.object_scores[self.score_name]
+
+    def object_masks(self) -> Tensor:
+        """(n, H, W) bool, disjoint: labels (i, j) mapped to i."""
+        ids = torch.arange(1, len(self) + 1, device=self.object_map.device, dtype=torch.int32)
+        return self.object_map[None] == ids[:, None, None]
+
+    def segment_masks(self) -> Tensor:
+        """(S, H, W) bool, disjoint: one mask for every part of every object."""
+        return (self.object_map[None] == self.segment_object[:, None, None]) & (
+            self.part_map[None] == self.segment_part[:, None, None]
+        )
+
+    def panoptic(self) -> tuple[Tensor, list[dict]]:
+        """The labelling as Detectron2's panoptic output.
+
+        Returns:
+            (H, W) int32 segment ids (0 background, k for the k-th segment) and one dict a
+            segment: ``id, category_id`` (part, contiguous: part id - 1), ``isthing, instance_id,
+            object_category_id, score, area``. Plain Python numbers only.
+        """
+        num_parts = int(self.segment_part.max()) if len(self.segment_part) else 0
+        table = torch.zeros(
+            (len(self) + 1, num_parts + 1), dtype=torch.int32, device=self.object_map.device
+        )
+        ids = torch.arange(1, len(self.segment_part) + 1, device=table.device, dtype=torch.int32)
+        table[self.segment_object, self.segment_part] = ids
+        id_map = table[self.object_map.long(), self.part_map.long()]
+        columns = (
+            self.segment_object.tolist(),
+            self.segment_part.tolist(),
+            self.segment_area.tolist(),
+            self.segment_scores[self.score_name].tolist(),
+        )
+        classes = self.classes.tolist()
+        segments = [
+            {
+                "id": index,
+                "category_id": part - 1,
+                "isthing": True,
+                "instance_id": owner,
+                "object_category_id": classes[owner - 1],
+                "score": score,
+                "area": area,
+            }
+            for index, (owner, part, area, score) in enumerate(zip(*columns, strict=True), start=1)
+        ]
+        return id_map, segments
+
+    def to(self, device: torch.device | str) -> PartInstances:
+        """The same result with every tensor on ``device``."""
+
+        def move(value):
+            if isinstance(value, Tensor):
+                return value.to(device)
+            if isinstance(value, Mapping):
+                return {name: tensor.to(device) for name, tensor in value.items()}
+            return value
+
+        return PartInstances(**{name: move(value) for name, value in vars(self).items()})
+
+
+def _all_scores(
+    sum_q: Tensor, sum_marginal: Tensor, area: Tensor, detection: Tensor
+) -> dict[str, Tensor]:
+    """Every score of :data:`SCORE_NAMES` from sums over pixels; all four arguments have one
+    shape."""
+    mean_q, mean_marginal = (sum_q / area).float(), (sum_marginal / area).float()
+    return {
+        "mean_q": mean_q,
+        "mean_marginal": mean_marginal,
+        "detection": detection,
+        "product": mean_q * mean_marginal * detection,
+    }
+
+
+def _largest(part_map: Tensor) -> int:
+    return int(part_map.max()) if part_map.numel() else 0
+
+
+def _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, score_name) -> None:
+    if score_name not in SCORE_NAMES:
+        raise ValueError(f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}.")
+    if object_map.dim() != 2 or object_map.shape != part_map.shape:
+        raise ValueError(
+            "object_map and part_map must both be (H, W), got "
+            f"{tuple(object_map.shape)} and {tuple(part_map.shape)}."
+        )
+    if not len(boxes) == len(scores) == len(classes):
+        raise ValueError(
+            "boxes, scores and classes must have one row a detection, got "
+            f"{len(boxes)}, {len(scores)} and {len(classes)}."
+        )
+    if part_prob is not None and part_prob.shape[1:] != object_map.shape:
+        raise ValueError(
+            f"part_prob is {tuple(part_prob.shape)}, which does not fit maps of "
+            f"{tuple(object_map.shape)}."
+        )
+    if not object_map.numel():
+        return
+    if not 0 <= int(object_map.min()) <= int(object_map.max()) <= len(scores):
+        raise ValueError(
+            f"object_map holds ids {int(object_map.min())}..{int(object_map.max())}, but there "
+            f"are {len(scores)} detections."
+        )
+    if part_prob is not None and _largest(part_map) >= part_prob.shape[0]:
+        raise ValueError(
+            f"part_map holds part {_largest(part_map)}, but part_prob has "
+            f"{part_prob.shape[0] - 1} parts."
+        )
+    if bool(((object_map == 0) != (part_map == 0)).any()):
+        raise ValueError("A pixel has a part without an object, or an object without a part.")
