@@ -1,0 +1,1 @@
+"""InstanceCRF: holistic, instance-level human parsing on Detectron2."""
