@@ -1,6 +1,7 @@
-"""Data: what the labels mean (`schema`), reading and writing them (`label_io`), the data sets, the mapper.
+"""Data: what labels mean, how they are read, the data sets, and the mapper.
 
-Importing this package touches no file.
+Importing this package touches no file and needs no Detectron2; `mapper`, `augmentation` and
+`datasets.builtin` do need it.
 """
 
 from .schema import BACKGROUND, IGNORE_LABEL, PartTaxonomy

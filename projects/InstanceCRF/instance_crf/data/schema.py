@@ -118,8 +118,8 @@ class PartTaxonomy:
 
         Args:
             groups: new part name -> names of the parts it is made of. The order gives new ids.
-            rest: what parts in no group become: ``"error"`` (refuse), ``"background"``, ``"ignore"``.
-            part_colors: colours of the new parts; generated when left out.
+            rest: what parts in no group become: ``"error"`` (refuse), ``"background"``,
+            ``"ignore"``. part_colors: colours of the new parts; generated when left out.
 
         Returns:
             The new taxonomy (object classes unchanged; the flip pairs follow from the old ones) and
@@ -140,7 +140,9 @@ class PartTaxonomy:
             owner = {self.part_owner[i - 1] for i in ids}
             if len(owner) != 1:
                 classes = ", ".join(self.object_names[c] for c in sorted(owner)) or "no part at all"
-                raise ValueError(f"Group {new_name!r} must have parts of one object; it has {classes}.")
+                raise ValueError(
+                    f"Group {new_name!r} must have parts of one object; it has {classes}."
+                )
             for i in ids:
                 if i in group_of:
                     raise ValueError(f"Part {self.part_names[i - 1]!r} is in two groups.")
@@ -165,7 +167,13 @@ class PartTaxonomy:
         """One row a part: (id, name, owner's name, RGB, id of the mirrored part)."""
         mirror = self.flip_lut()
         return [
-            (j, name, self.object_names[self.part_owner[j - 1]], self.part_colors[j - 1], int(mirror[j]))
+            (
+                j,
+                name,
+                self.object_names[self.part_owner[j - 1]],
+                self.part_colors[j - 1],
+                int(mirror[j]),
+            )
             for j, name in enumerate(self.part_names, 1)
         ]
 
@@ -214,7 +222,7 @@ class PartTaxonomy:
                 f"part_owner has {len(self.part_owner)} entries for {self.num_parts} parts; "
                 "give one object class per part."
             )
-        for name, owner in zip(self.part_names, self.part_owner):
+        for name, owner in zip(self.part_names, self.part_owner, strict=True):
             if not 0 <= owner < self.num_objects:
                 raise ValueError(
                     f"Part {name!r} is owned by object class {owner}, but there are "
@@ -230,7 +238,9 @@ class PartTaxonomy:
                 if not 1 <= i <= self.num_parts:
                     raise ValueError(f"flip_pairs has part id {i}; ids are 1..{self.num_parts}.")
                 if i in seen:
-                    raise ValueError(f"Part id {i} ({self.part_names[i - 1]}) is in two flip_pairs.")
+                    raise ValueError(
+                        f"Part id {i} ({self.part_names[i - 1]}) is in two flip_pairs."
+                    )
                 seen.add(i)
             first, second = (self.part_owner[i - 1] for i in pair)
             if first != second:
@@ -243,6 +253,8 @@ class PartTaxonomy:
     def _check_colors(self) -> None:
         if len(self.part_colors) != self.num_parts:
             raise ValueError(f"{len(self.part_colors)} part_colors for {self.num_parts} parts.")
-        for name, rgb in zip(self.part_names, self.part_colors):
+        for name, rgb in zip(self.part_names, self.part_colors, strict=True):
             if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
-                raise ValueError(f"The colour of {name!r} is {rgb}; it must be three values 0..255.")
+                raise ValueError(
+                    f"The colour of {name!r} is {rgb}; it must be three values 0..255."
+                )

@@ -1,0 +1,238 @@
+"""The cached index: image sizes and object boxes, computed once from the label maps.
+
+Legend: H, W image size in pixels. Boxes are XYXY in pixels with exclusive ends.
+
+An entry is kept while the size and the modification time of its files stay the same; other entries
+are computed again. The file is written at once, under a temporary name first, so that several
+processes may start together. A folder that cannot be written is no error; the index is then
+computed at every start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ..label_io import atomic_path, image_size, read_object_map, read_part_map
+from ..parallel import parallel_map
+from ..schema import IGNORE_LABEL, PartTaxonomy
+
+__all__ = ["ImageFiles", "load_index", "object_boxes"]
+
+logger = logging.getLogger(__name__)
+_FORMAT = 1
+_XYXY_ABS = 0  # detectron2.structures.BoxMode.XYXY_ABS; this module does not need Detectron2
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of one image; ``parts`` and ``objects`` are None in an unlabelled set."""
+
+    image_id: str
+    photo: str
+    parts: str | None
+    objects: str | None
+
+    def stamp(self) -> list[int]:
+        """Modification time and size of each file."""
+        stats = [
+            os.stat(path) for path in (self.photo, self.parts, self.objects) if path is not None
+        ]
+        return [value for s in stats for value in (s.st_mtime_ns, s.st_size)]
+
+
+def load_index(
+    files: Sequence[ImageFiles],
+    taxonomy: PartTaxonomy,
+    *,
+    cache: Path | None,
+    classes: Path | None = None,
+    workers: int | None = None,
+) -> list[dict]:
+    """Records of ``files``, from ``cache`` where it is up to date.
+
+    Args:
+        files: the images of the set.
+        taxonomy: known part ids, and the object class that owns each part.
+        cache: JSON file to read and refresh, or None.
+        classes: optional JSON ``{image id: {object id: class name}}``; wins over what the parts
+        tell. workers: threads that read; default one a core.
+
+    Raises:
+        ValueError: lists the first broken files and how many there are. Nothing is cached then.
+    """
+    given = _read_classes(classes, taxonomy)
+    key = _cache_key(taxonomy, given)
+    known = _read_cache(cache, key)
+    stamps = [f.stamp() for f in files]
+    stale = [i for i, f in enumerate(files) if known.get(f.image_id, {}).get("stamp") != stamps[i]]
+    if stale:
+        entries = parallel_map(
+            partial(_entry_or_error, taxonomy=taxonomy, given=given),
+            [files[i] for i in stale],
+            description=f"Indexing {cache.parent if cache else 'images'}",
+            workers=workers,
+        )
+        _refuse_broken([e for e in entries if isinstance(e, str)], len(stale))
+        for i, entry in zip(stale, entries, strict=True):
+            known[files[i].image_id] = entry | {"stamp": stamps[i]}
+        known = {f.image_id: known[f.image_id] for f in files}
+        _write_cache(cache, key, known)
+    return [_record(f, known[f.image_id]) for f in files]
+
+
+def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
+    """{object id: (x1, y1, x2, y2)} of the ids >= 1 in an (H, W) map; x2 and y2 are exclusive."""
+    # find_objects takes a table as long as the largest id: ids may be sparse, but are 16-bit at
+    # most.
+    slices = ndimage.find_objects(objects)
+    return {
+        i: (s[1].start, s[0].start, s[1].stop, s[0].stop)
+        for i, s in enumerate(slices, 1)
+        if s is not None
+    }
+
+
+def object_class_by_parts(
+    object_mask: np.ndarray, parts: np.ndarray, taxonomy: PartTaxonomy
+) -> int:
+    """The class that owns most of the part pixels under ``object_mask``; -1 if there are none."""
+    owners = taxonomy.owner_lut()[parts[object_mask]]
+    votes = np.bincount(owners[owners >= 0], minlength=taxonomy.num_objects)
+    return int(votes.argmax()) if votes.any() else -1
+
+
+def _entry_or_error(files: ImageFiles, *, taxonomy: PartTaxonomy, given: dict) -> dict | str:
+    try:
+        return _entry(files, taxonomy, given.get(files.image_id, {}))
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _entry(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]) -> dict:
+    height, width = image_size(files.photo)
+    if files.parts is None:
+        return {"size": [height, width]}
+    parts, objects = read_part_map(files.parts), read_object_map(files.objects)
+    for path, array in ((files.parts, parts), (files.objects, objects)):
+        if array.shape != (height, width):
+            raise ValueError(
+                f"{path} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
+                f"{files.photo} is "
+                f"{width}x{height}. A label map must have the size of its image."
+            )
+    _check_part_ids(files.parts, parts, taxonomy)
+    rows = []
+    for object_id, box in object_boxes(objects).items():
+        object_class = 0
+        if taxonomy.num_objects > 1:
+            object_class = given.get(str(object_id), -1)
+            if object_class < 0:
+                window = (slice(box[1], box[3]), slice(box[0], box[2]))
+                mask = objects[window] == object_id
+                object_class = object_class_by_parts(mask, parts[window], taxonomy)
+            if object_class < 0:
+                raise ValueError(
+                    f"{files.objects}: object {object_id} has no part pixel in {files.parts}, "
+                    "so its "
+                    "class is unknown. Name it in object_classes.json."
+                )
+        rows.append([object_id, *box, object_class])
+    return {"size": [height, width], "objects": rows}
+
+
+def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> None:
+    counts = np.bincount(parts.reshape(-1), minlength=256)
+    unknown = [j for j in np.flatnonzero(counts).tolist() if taxonomy.num_parts < j < IGNORE_LABEL]
+    if unknown:
+        raise ValueError(
+            f"{path} has unknown part id(s) {unknown[:5]} ({int(counts[unknown].sum())} "
+            "pixels); the "
+            f"taxonomy has parts 1..{taxonomy.num_parts}, 0 is background, 255 is ignored."
+        )
+
+
+def _record(files: ImageFiles, entry: dict) -> dict:
+    height, width = entry["size"]
+    record = {
+        "file_name": files.photo,
+        "height": height,
+        "width": width,
+        "image_id": files.image_id,
+    }
+    if files.parts is not None:
+        record["part_file_name"] = files.parts
+        record["object_file_name"] = files.objects
+        record["annotations"] = [
+            {
+                "bbox": box,
+                "bbox_mode": _XYXY_ABS,
+                "category_id": object_class,
+                "object_id": object_id,
+                "iscrowd": 0,
+            }
+            for object_id, *box, object_class in entry["objects"]
+        ]
+    return record
+
+
+def _refuse_broken(problems: list[str], total: int) -> None:
+    if problems:
+        shown = "\n  ".join(problems[:5])
+        raise ValueError(
+            f"{len(problems)} of {total} images cannot be used; the first:\n  {shown}\n"
+            "datasets/verify.py lists them all."
+        )
+
+
+def _read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
+    if path is None or not path.is_file() or taxonomy.num_objects == 1:
+        return {}
+    try:
+        table = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    ids = {name: c for c, name in enumerate(taxonomy.object_names)}
+    unknown = {n for row in table.values() for n in row.values()} - set(ids)
+    if unknown:
+        raise ValueError(
+            f"{path} names the object class {sorted(unknown)[0]!r}; known: {', '.join(ids)}."
+        )
+    return {image: {o: ids[n] for o, n in row.items()} for image, row in table.items()}
+
+
+def _cache_key(taxonomy: PartTaxonomy, given: dict) -> str:
+    meaning = [_FORMAT, taxonomy.num_parts, taxonomy.num_objects]
+    if taxonomy.num_objects > 1:  # only then do the boxes' classes depend on who owns what
+        meaning += [taxonomy.part_owner, given]
+    return hashlib.sha1(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _read_cache(path: Path | None, key: str) -> dict[str, dict]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+        return content["images"] if content["key"] == key else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("Ignoring the broken index %s (%s); it is computed again.", path, error)
+        return {}
+
+
+def _write_cache(path: Path | None, key: str, images: dict[str, dict]) -> None:
+    if path is None:
+        return
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps({"key": key, "images": images}, separators=(",", ":")))
+    except OSError as error:
+        logger.warning("Cannot keep the index %s (%s); it is computed at every start.", path, error)

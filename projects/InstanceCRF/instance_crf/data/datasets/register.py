@@ -1,0 +1,50 @@
+"""Registration: a data set in the canonical layout becomes a name in Detectron2's catalogs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..schema import IGNORE_LABEL, PartTaxonomy, distinct_colors
+from .canonical import load_canonical
+
+__all__ = ["dataset_root", "register_canonical", "register_parts"]
+
+
+def dataset_root() -> str:
+    """The folder of all data sets: ``$DETECTRON2_DATASETS`` (with ``~``), else ``./datasets``."""
+    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
+
+def register_canonical(name: str, root: str | Path, split: str, taxonomy: PartTaxonomy) -> None:
+    """Register ``split`` of the canonical folder ``root`` as ``name``. No file is touched yet.
+
+    Registering a name again replaces it, so a notebook cell may run twice.
+    """
+    loader = partial(load_canonical, root, split, taxonomy)
+    register_parts(name, loader, taxonomy, root=str(root), split=split)
+
+
+def register_parts(
+    name: str, loader: Callable[[], list[dict]], taxonomy: PartTaxonomy, **metadata: object
+) -> None:
+    """Register ``loader`` (-> records) as ``name``, with the metadata read downstream."""
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+    if name in MetadataCatalog:
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, loader)
+    MetadataCatalog.get(name).set(
+        taxonomy=taxonomy,
+        thing_classes=list(taxonomy.object_names),
+        thing_colors=[list(rgb) for rgb in distinct_colors(taxonomy.num_objects)],
+        stuff_classes=["background", *taxonomy.part_names],
+        stuff_colors=[[0, 0, 0], *(list(rgb) for rgb in taxonomy.part_colors)],
+        ignore_label=IGNORE_LABEL,
+        evaluator_type="part_instance",
+        **metadata,
+    )

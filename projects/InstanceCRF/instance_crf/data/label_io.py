@@ -1,0 +1,148 @@
+"""Reading and writing label maps.
+
+Legend: H, W image size in pixels.
+
+A part map is uint8 (0 background, 255 ignored). An object map on disk is uint8 (255 ignored) or
+uint16 (65535 ignored); in memory it is int32 with 0 for no object and -1 for ignored.
+Palette images are read as ids, never as colours.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+__all__ = [
+    "IGNORED_OBJECT",
+    "atomic_path",
+    "image_size",
+    "read_label_png",
+    "read_object_map",
+    "read_part_map",
+    "write_object_map",
+    "write_part_map",
+]
+
+#: Value of ignored pixels in an object map in memory.
+IGNORED_OBJECT = -1
+_ID_MODES = ("L", "P", "1", "I;16", "I")
+_EXIF_ORIENTATION = 0x0112
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; it becomes ``path`` only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".tmp_", suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(H, W) of a photo as it will be read, that is after its EXIF rotation. Reads the header only.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not a readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Only formats that carry EXIF pay for parsing it.
+            if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Image not found: {path}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
+    return height, width
+
+
+def read_label_png(path: str | os.PathLike) -> np.ndarray:
+    """(H, W) ids as stored: uint8, or uint16 / int32 for 16-bit files.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, not an image, or a colour picture in place of ids.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if mode not in _ID_MODES:
+                raise ValueError(
+                    f"{path} is a colour picture (mode {mode}); label maps must be single-channel "
+                    "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
+                    "Humans folders) are not the label maps (Category_ids, Human_ids)."
+                )
+            array = np.asarray(image)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Label map not found: {path}") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"Cannot read the label map {path}: {error}. Copy it again.") from error
+    return array.astype(np.uint8) if mode == "1" else array
+
+
+def read_part_map(path: str | os.PathLike) -> np.ndarray:
+    """(H, W) uint8 part ids; 0 background, 255 ignored. ValueError if ids exceed 8 bits."""
+    array = read_label_png(path)
+    if array.dtype != np.uint8:
+        if array.size and (array.max() > 255 or array.min() < 0):
+            raise ValueError(
+                f"{path} has part id {array.max()}; part ids are 0..254, 255 is ignored."
+            )
+        array = array.astype(np.uint8)
+    return array
+
+
+def read_object_map(path: str | os.PathLike) -> np.ndarray:
+    """(H, W) int32 object ids; 0 none, -1 ignored (255 in an 8-bit file, 65535 in a 16-bit one)."""
+    array = read_label_png(path)
+    ignored = 255 if array.dtype == np.uint8 else 65535
+    objects = array.astype(np.int32)
+    objects[objects == ignored] = IGNORED_OBJECT
+    if array.dtype not in (np.uint8, np.uint16) and objects.size and objects.max() > ignored:
+        raise ValueError(f"{path} has object id {objects.max()}; ids are 0..65534.")
+    return objects
+
+
+def write_part_map(path: str | os.PathLike, parts: np.ndarray) -> None:
+    """Write (H, W) part ids 0..255 as an 8-bit PNG; the file appears complete or not at all."""
+    _check_range(path, parts, 0, 255, "part")
+    _write_png(path, np.ascontiguousarray(parts, dtype=np.uint8))
+
+
+def write_object_map(path: str | os.PathLike, objects: np.ndarray) -> None:
+    """Write (H, W) object ids (-1 ignored): 8 bits if every id is below 255, else 16 bits."""
+    _check_range(path, objects, IGNORED_OBJECT, 65534, "object")
+    wide = objects.size > 0 and int(objects.max()) >= 255
+    dtype, ignored = (np.uint16, 65535) if wide else (np.uint8, 255)
+    _write_png(path, np.where(objects == IGNORED_OBJECT, ignored, objects).astype(dtype))
+
+
+def _check_range(path, array: np.ndarray, low: int, high: int, kind: str) -> None:
+    if array.ndim != 2:
+        raise ValueError(f"{path}: a {kind} map has shape (H, W); got {array.shape}.")
+    if array.size and (int(array.min()) < low or int(array.max()) > high):
+        raise ValueError(
+            f"{path}: {kind} ids {int(array.min())}..{int(array.max())} are outside {low}..{high}."
+        )
+
+
+def _write_png(path, array: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")

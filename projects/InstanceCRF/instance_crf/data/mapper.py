@@ -1,0 +1,198 @@
+"""From a record of a data set to the input of the model.
+
+Legend: H, W size of the augmented image in pixels; D objects or given detections in it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog, detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, BoxMode, Instances
+
+from .augmentation import build_augmentations
+from .datasets.index import object_boxes
+from .label_io import IGNORED_OBJECT, read_object_map, read_part_map
+from .schema import IGNORE_LABEL
+from .transforms import is_mirrored
+
+__all__ = ["PartInstanceMapper"]
+
+
+class PartInstanceMapper:
+    """A callable: record -> input of the model, every map under the same geometry.
+
+    The result has ``file_name, image_id, height, width`` (of the original image) and
+
+    * ``image``: (3, H, W) uint8, channels as in ``image_format``;
+    * ``detections``, if the record has them: Instances with ``pred_boxes, scores, pred_classes``;
+    * in training, or ``with_annotations``: ``part_seg`` (H, W) int64, 255 ignored; ``object_seg``
+      (H, W) int64, 0 none, -1 ignored; ``instances``: Instances with ``gt_boxes, gt_classes,
+      gt_object_ids``, boxes taken from what is left of each object. Objects that vanished are
+      removed; none may be left.
+
+    Args:
+        is_train: whether the ground truth is needed.
+        augmentations: Detectron2 augmentations.
+        image_format: ``"BGR"`` or another format of Detectron2's ``read_image``.
+        flip_lut: (256,) table of part ids under mirroring (``PartTaxonomy.flip_lut``).
+        with_annotations: also give the ground truth at test time.
+
+    Raises (when called):
+        FileNotFoundError, ValueError: a file is missing or broken; a map has not the size of its
+        image;
+            the object map holds an object that the record does not know.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentations: list[T.Augmentation],
+        image_format: str,
+        flip_lut: np.ndarray,
+        with_annotations: bool = False,
+    ):
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.flip_lut = np.asarray(flip_lut, dtype=np.uint8)
+        self.with_annotations = is_train or with_annotations
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
+        crf = cfg.MODEL.get("INSTANCE_CRF", CfgNode())
+        return {
+            "is_train": is_train,
+            "augmentations": build_augmentations(cfg, is_train),
+            "image_format": cfg.INPUT.FORMAT,
+            "flip_lut": common_flip_lut(names),
+            "with_annotations": crf.get("DETECTIONS", {}).get("SOURCE") == "ground_truth",
+        }
+
+    def __call__(self, record: dict) -> dict:
+        image = detection_utils.read_image(record["file_name"], format=self.image_format)
+        detection_utils.check_image_size(record, image)
+        labels = self._read_labels(record, image.shape[:2]) if self.with_annotations else None
+
+        aug_input = T.AugInput(image, sem_seg=labels)
+        transforms = self.augmentations(aug_input)
+        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
+        result = {
+            "file_name": record["file_name"],
+            "image_id": record["image_id"],
+            "height": record.get("height", labels.shape[0] if labels is not None else None),
+            "width": record.get("width", labels.shape[1] if labels is not None else None),
+            "image": torch.from_numpy(image),
+        }
+        if "detections" in record:
+            result["detections"] = _transform_detections(record, transforms, image.shape[1:])
+        if labels is not None:
+            result |= self._targets(record, aug_input.sem_seg, is_mirrored(transforms))
+        return result
+
+    def _read_labels(self, record: dict, size: tuple[int, int]) -> np.ndarray:
+        """(H, W, 3) uint8: part id, and object id in two bytes; 255 everywhere means ignored.
+
+        One array goes through the geometry, so parts and objects cannot come apart, and filling
+        with 255 ignores both.
+        """
+        missing = [k for k in ("part_file_name", "object_file_name") if k not in record]
+        if missing:
+            raise ValueError(
+                f"The record of {record['file_name']} has no {missing[0]!r}: an unlabelled "
+                "image cannot "
+                "be trained on (or give ground-truth boxes)."
+            )
+        parts = read_part_map(record["part_file_name"])
+        objects = read_object_map(record["object_file_name"])
+        for key, array in (("part_file_name", parts), ("object_file_name", objects)):
+            if array.shape != size:
+                raise ValueError(
+                    f"{record[key]} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
+                    f"{record['file_name']} is {size[1]}x{size[0]}."
+                )
+        labels = np.empty((*size, 3), dtype=np.uint8)
+        labels[..., 0] = parts
+        stored = objects.astype(np.uint16)  # -1 becomes 65535
+        labels[..., 1] = stored & 255
+        labels[..., 2] = stored >> 8
+        return labels
+
+    def _targets(self, record: dict, labels: np.ndarray, mirrored: bool) -> dict:
+        parts = labels[..., 0]
+        if mirrored:
+            parts = self.flip_lut[parts]
+        objects = labels[..., 1].astype(np.int64) | (labels[..., 2].astype(np.int64) << 8)
+        objects[objects == 65535] = IGNORED_OBJECT
+        parts = parts.astype(np.int64)
+        boxes, classes, ids = [], [], []
+        known = {a["object_id"]: a for a in record["annotations"]}
+        for object_id, box in object_boxes(objects).items():
+            if object_id not in known:
+                raise ValueError(
+                    f"{record['object_file_name']} has object {object_id}, which its record "
+                    "does not "
+                    f"list (it has {sorted(known)}). Remove the data set's index.json and start "
+                    "again."
+                )
+            if known[object_id].get("iscrowd", 0):
+                crowd = objects == object_id
+                objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
+                continue
+            boxes.append(box)
+            classes.append(known[object_id]["category_id"])
+            ids.append(object_id)
+        instances = Instances(objects.shape)
+        instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        instances.gt_object_ids = torch.tensor(ids, dtype=torch.int64)
+        return {
+            "instances": instances,
+            "part_seg": torch.from_numpy(parts),
+            "object_seg": torch.from_numpy(objects),
+        }
+
+
+def common_flip_lut(names: tuple[str, ...]) -> np.ndarray:
+    """The mirror table of the data sets ``names``; they must agree.
+
+    Raises:
+        ValueError: two data sets of one config swap different parts.
+    """
+    tables = {}
+    for name in names:
+        taxonomy = MetadataCatalog.get(name).get("taxonomy")
+        tables[name] = np.arange(256, dtype=np.uint8) if taxonomy is None else taxonomy.flip_lut()
+    first = next(iter(tables), None)
+    for name, table in tables.items():
+        if not np.array_equal(table, tables[first]):
+            raise ValueError(
+                f"DATASETS mixes {first!r} and {name!r}, whose left/right parts differ: their "
+                "part ids "
+                "do not mean the same."
+            )
+    return tables[first] if tables else np.arange(256, dtype=np.uint8)
+
+
+def _transform_detections(
+    record: dict, transforms: T.Transform, size: tuple[int, int]
+) -> Instances:
+    detections = copy.deepcopy(record["detections"])
+    boxes = np.array(
+        [BoxMode.convert(d["bbox"], d["bbox_mode"], BoxMode.XYXY_ABS) for d in detections],
+        dtype=np.float64,
+    ).reshape(-1, 4)
+    result = Instances(size)
+    result.pred_boxes = Boxes(torch.as_tensor(transforms.apply_box(boxes), dtype=torch.float32))
+    result.scores = torch.tensor([d["score"] for d in detections], dtype=torch.float32)
+    result.pred_classes = torch.tensor([d["category_id"] for d in detections], dtype=torch.int64)
+    result.pred_boxes.clip(size)
+    return result[result.pred_boxes.nonempty()]
