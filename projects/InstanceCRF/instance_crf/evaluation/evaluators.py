@@ -1,0 +1,223 @@
+"""Detectron2's evaluator of instance-level parsing.
+
+Ground truth comes from the dataset's records (``part_file_name``, ``object_file_name``), never
+from the model's inputs: mappers drop it at test time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from ..data.label_io import atomic_path, read_object_map, read_part_map
+from ..data.schema import IGNORE_LABEL, PartTaxonomy
+from ..structures import SCORE_NAMES, PartInstances
+from .contingency import IGNORE, pair_segments
+from .part_parsing import Parsing, PartParsingMetrics, describe
+from .protocols import Protocol, get_protocol
+
+__all__ = ["PartInstanceEvaluator", "parsing_of_record", "parsing_of_result"]
+
+logger = logging.getLogger(__name__)
+
+
+class PartInstanceEvaluator(DatasetEvaluator):
+    """Part-instance APr, object APr and part segmentation of the outputs' ``part_instances``.
+
+    Every image of the dataset counts, also those for which :meth:`process` was never called.
+    Of an image only a few bytes per segment are kept, so memory does not grow with image size.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        protocol: str | Protocol = "sds",
+        score_name: str | None = None,
+        output_dir: str | None = None,
+        distributed: bool = True,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered dataset with part and object maps.
+            protocol: of the APs, see :data:`instance_crf.evaluation.PROTOCOLS`.
+            score_name: what ranks segments and objects, one of
+                :data:`instance_crf.structures.SCORE_NAMES`; None: each result's ``score_name``.
+            output_dir: where ``part_instance_evaluation.json`` is written; None: nowhere.
+            distributed: gather the results of all processes.
+
+        Raises:
+            ValueError: unknown protocol or score; a dataset without ground truth.
+        """
+        self._dataset_name = dataset_name
+        self._protocol = get_protocol(protocol)
+        if score_name is not None and score_name not in SCORE_NAMES:
+            raise ValueError(
+                f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}."
+            )
+        self._score_name = score_name
+        self._output_dir = output_dir
+        self._distributed = distributed
+        self._taxonomy: PartTaxonomy = MetadataCatalog.get(dataset_name).taxonomy
+        self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
+        unlabelled = [r["file_name"] for r in self._records.values() if "part_file_name" not in r]
+        if unlabelled:
+            raise ValueError(
+                f"Dataset {dataset_name!r} cannot be evaluated: {len(unlabelled)} image(s) have no "
+                f"part_file_name, the first is {unlabelled[0]}."
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        self._metrics = PartParsingMetrics(
+            self._taxonomy.part_names, self._taxonomy.object_names, self._protocol
+        )
+        self._seen: set[Hashable] = set()
+
+    def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
+        """
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``part_instances``, or None there for no result.
+
+        Raises:
+            ValueError: an image that the dataset does not have or that was processed before, a
+                result of another size than the ground truth.
+        """
+        for one_input, output in zip(inputs, outputs, strict=True):
+            record = self._record_of(one_input)
+            result = output["part_instances"]
+            self._add(record, result)
+
+    def _record_of(self, one_input: Mapping) -> Mapping:
+        image_id = one_input["image_id"]
+        if image_id not in self._records:
+            raise ValueError(
+                f"Image {image_id!r} ({one_input.get('file_name', 'no file name')}) is not in the "
+                f"dataset {self._dataset_name!r}."
+            )
+        return self._records[image_id]
+
+    def _add(self, record: Mapping, result: PartInstances | None) -> None:
+        truth = parsing_of_record(record, self._taxonomy)
+        prediction = None
+        if result is not None:
+            prediction = parsing_of_result(result, self._score_name)
+        self._metrics.add(record["image_id"], prediction, truth)
+        self._seen.add(record["image_id"])
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """The numbers in percent on the main process, None on the others."""
+        if self._distributed:
+            comm.synchronize()
+            gathered = comm.gather((self._metrics, self._seen), dst=0)
+            if not comm.is_main_process():
+                return None
+            self._metrics, self._seen = gathered[0]
+            for metrics, seen in gathered[1:]:
+                self._metrics.merge(metrics)
+                self._seen |= seen
+        missing = [i for i in self._records if i not in self._seen]
+        if missing:
+            logger.warning(
+                "%d of %d images of %s got no prediction; their ground truth counts as missed.",
+                len(missing),
+                len(self._records),
+                self._dataset_name,
+            )
+            for image_id in missing:
+                self._add(self._records[image_id], None)
+        results = self._metrics.compute()
+        logger.info(
+            "Evaluation of %s, %d images, protocol %s (%s), score %s:\n%s",
+            self._dataset_name,
+            len(self._records),
+            self._protocol.name,
+            self._protocol.description,
+            self._score_name or "of the model",
+            describe(results, self._protocol),
+        )
+        self._write(results)
+        return results
+
+    def _write(self, results: Mapping) -> None:
+        if self._output_dir is None:
+            return
+        path = Path(self._output_dir) / "part_instance_evaluation.json"
+        content = {
+            "dataset": self._dataset_name,
+            "protocol": self._protocol.name,
+            "score": self._score_name,
+            "results": results,
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2))
+
+
+def parsing_of_result(result: PartInstances, score_name: str | None = None) -> Parsing:
+    """A model's result as evaluation takes it.
+
+    Args:
+        result: of one image.
+        score_name: what ranks it; None: ``result.score_name``.
+    """
+    result = result.to("cpu")
+    name = score_name or result.score_name
+    segment_object = result.segment_object.numpy()
+    segment_part = result.segment_part.numpy()
+    return Parsing(
+        part_map=result.part_map.numpy(),
+        object_map=result.object_map.numpy(),
+        segment_ids=pair_segments(segment_object, segment_part),
+        segment_parts=segment_part,
+        segment_scores=result.segment_scores[name].double().numpy(),
+        object_ids=np.arange(1, len(result) + 1),
+        object_classes=result.classes.numpy(),
+        object_scores=result.object_scores[name].double().numpy(),
+    )
+
+
+def parsing_of_record(record: Mapping, taxonomy: PartTaxonomy) -> Parsing:
+    """The ground truth of a dataset's record, read from its files.
+
+    Raises:
+        FileNotFoundError, ValueError: a missing or broken file, maps of different sizes, an
+            unknown part, an object without annotation; the message names the file.
+    """
+    parts = read_part_map(record["part_file_name"]).astype(np.int32)
+    parts[parts == IGNORE_LABEL] = IGNORE
+    objects = read_object_map(record["object_file_name"])
+    if parts.shape != objects.shape:
+        raise ValueError(
+            f"{record['part_file_name']} is {parts.shape} (height, width), but "
+            f"{record['object_file_name']} is {objects.shape}."
+        )
+    if parts.max(initial=0) > taxonomy.num_parts:
+        raise ValueError(
+            f"{record['part_file_name']} has part id {parts.max()}; the dataset has parts "
+            f"1..{taxonomy.num_parts}."
+        )
+    annotations = {a["object_id"]: a for a in record.get("annotations", ())}
+    present = np.unique(objects)
+    present = present[present > 0]
+    unknown = [i for i in present.tolist() if i not in annotations]
+    if unknown:
+        raise ValueError(
+            f"{record['object_file_name']} has object id {unknown[0]}, which the record's "
+            f"annotations do not list ({sorted(annotations)})."
+        )
+    listed = [annotations[i] for i in present.tolist()]
+    return Parsing.of_ground_truth(
+        parts,
+        objects,
+        object_ids=present,
+        object_classes=np.array([a["category_id"] for a in listed], dtype=np.int64),
+        object_crowd=np.array([bool(a.get("iscrowd", 0)) for a in listed], dtype=bool),
+    )
