@@ -5,18 +5,19 @@ Legend: H, W size of the augmented image in pixels; D objects or given detection
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog, detection_utils
+from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from .augmentation import build_augmentations
 from .datasets.index import object_boxes
+from .detections import read_detections
 from .label_io import IGNORED_OBJECT, read_object_map, read_part_map
 from .schema import IGNORE_LABEL
 from .transforms import is_mirrored
@@ -42,6 +43,7 @@ class PartInstanceMapper:
         image_format: ``"BGR"`` or another format of Detectron2's ``read_image``.
         flip_lut: (256,) table of part ids under mirroring (``PartTaxonomy.flip_lut``).
         with_annotations: also give the ground truth at test time.
+        detections: image id -> given detections, for records that have none of their own.
 
     Raises (when called):
         FileNotFoundError, ValueError: a file is missing or broken; a map has not the size of its
@@ -58,23 +60,27 @@ class PartInstanceMapper:
         image_format: str,
         flip_lut: np.ndarray,
         with_annotations: bool = False,
+        detections: Mapping[str, list[dict]] | None = None,
     ):
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.flip_lut = np.asarray(flip_lut, dtype=np.uint8)
         self.with_annotations = is_train or with_annotations
+        self.detections = detections
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
-        crf = cfg.MODEL.get("INSTANCE_CRF", CfgNode())
+        crf = cfg.MODEL.get("INSTANCE_CRF", {})
+        sources = [crf.get(node, {}).get("SOURCE") for node in ("DETECTIONS", "PARTS")]
         return {
             "is_train": is_train,
             "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "flip_lut": common_flip_lut(names),
-            "with_annotations": crf.get("DETECTIONS", {}).get("SOURCE") == "ground_truth",
+            "with_annotations": "ground_truth" in sources,
+            "detections": given_detections(cfg, is_train),
         }
 
     def __call__(self, record: dict) -> dict:
@@ -92,8 +98,11 @@ class PartInstanceMapper:
             "width": record.get("width", labels.shape[1] if labels is not None else None),
             "image": torch.from_numpy(image),
         }
-        if "detections" in record:
-            result["detections"] = _transform_detections(record, transforms, image.shape[1:])
+        detections = record.get("detections")
+        if detections is None and self.detections is not None:
+            detections = self.detections.get(str(record["image_id"]), [])
+        if detections is not None:
+            result["detections"] = transform_detections(detections, transforms, image.shape[1:])
         if labels is not None:
             result |= self._targets(record, aug_input.sem_seg, is_mirrored(transforms))
         return result
@@ -182,10 +191,50 @@ def common_flip_lut(names: tuple[str, ...]) -> np.ndarray:
     return tables[first] if tables else np.arange(256, dtype=np.uint8)
 
 
-def _transform_detections(
-    record: dict, transforms: T.Transform, size: tuple[int, int]
+def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | None:
+    """The detections of the files that ``cfg`` names, by image id; None if it names none.
+
+    Raises:
+        FileNotFoundError, ValueError: a broken file; another number of files than data sets; a
+            file without any image of its data set.
+    """
+    key, names = ("TRAIN", cfg.DATASETS.TRAIN) if is_train else ("TEST", cfg.DATASETS.TEST)
+    paths = cfg.DATASETS.get(f"DETECTIONS_{key}", ())
+    if not paths:
+        return None
+    if len(paths) != len(names):
+        raise ValueError(
+            f"DATASETS.DETECTIONS_{key} has {len(paths)} files for the {len(names)} data sets of "
+            f"DATASETS.{key}; give one each."
+        )
+    found: dict[str, list[dict]] = {}
+    for path, name in zip(paths, names, strict=True):
+        taxonomy = MetadataCatalog.get(name).taxonomy
+        detections = read_detections(path, taxonomy, cfg.DATASETS.DETECTION_CATEGORY_IDS)
+        ids = {str(record["image_id"]) for record in DatasetCatalog.get(name)}
+        # COCO's image ids are numbers: "0000006" is 6 there.
+        padded = {str(int(i)): i for i in ids if i.isdigit()}
+        known = {padded.get(i, i): found_here for i, found_here in detections.items()}
+        if not ids & known.keys():
+            raise ValueError(
+                f"{path} has no image of {name!r}: its ids are like "
+                f"{next(iter(detections), None)!r}, "
+                f"those of the data set like {next(iter(sorted(ids)), None)!r}."
+            )
+        found |= {i: detections_of for i, detections_of in known.items() if i in ids}
+    return found
+
+
+def transform_detections(
+    detections: list[dict], transforms: T.Transform, size: tuple[int, int]
 ) -> Instances:
-    detections = copy.deepcopy(record["detections"])
+    """Given detections under the geometry of the image; those that leave it are removed.
+
+    Args:
+        detections: dicts with ``bbox, bbox_mode, category_id, score``.
+        transforms: what was done to the image.
+        size: (H, W) of the augmented image.
+    """
     boxes = np.array(
         [BoxMode.convert(d["bbox"], d["bbox_mode"], BoxMode.XYXY_ABS) for d in detections],
         dtype=np.float64,
