@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Write the synthetic people to disk, in the canonical layout (CIHP's).
+
+    <root>/synthetic_people/                 1-4 people, large: for the demo
+    <root>/synthetic_crowd/                  1-6 people, also small, more occlusion
+        dataset.json                         the parameters; written last
+        Training/Images/<7-digit id>.png     photo
+        Training/Category_ids/<id>.png       part map: 0 background, 1..6 parts
+        Training/Human_ids/<id>.png          object map: 0 nobody, 1..n people
+        Training/train_id.txt                one id a line
+        Validation/...  val_id.txt
+
+Run again, it leaves a complete data set of the same parameters alone, and refuses to replace
+one of other parameters without --force. A data set appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from instance_crf.data.label_io import write_object_map, write_part_map
+from instance_crf.data.parallel import default_workers, parallel_map
+from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
+
+VERSION = 1
+"""Of the pictures: raise it when the same parameters would draw others."""
+
+FOLDERS = {"people": "synthetic_people", "crowd": "synthetic_crowd"}
+DIFFICULTY = {"people": "moderate", "crowd": "hard"}
+DEFAULT_COUNTS = {"people": (4000, 150), "crowd": (4000, 150)}
+"""Pictures for training and for validation."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    options = _parse(arguments)
+    names = list(FOLDERS) if options.split == "all" else [options.split]
+    for name in names:
+        default_train, default_val = DEFAULT_COUNTS[name]
+        parameters = dataset_parameters(
+            name,
+            train=default_train if options.train is None else options.train,
+            val=default_val if options.val is None else options.val,
+            seed=options.seed,
+            size=(options.size, options.size),
+        )
+        try:
+            prepare(options.root / FOLDERS[name], parameters, options.workers, options.force)
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def dataset_parameters(
+    name: str, *, train: int, val: int, seed: int = 0, size: tuple[int, int] = (160, 160)
+) -> dict:
+    """What a data set on disk is made from, as `dataset.json` keeps it.
+
+    Training draws from the even seed `2 * seed`, validation from the odd one after it: no seed
+    given here can make one's people reappear in the other.
+    """
+    return {
+        "name": FOLDERS[name],
+        "version": VERSION,
+        "difficulty": DIFFICULTY[name],
+        "size": list(size),
+        "seed": seed,
+        "parts": list(TAXONOMY.part_names),
+        "splits": {
+            "train": {"pictures": train, "picture_seed": 2 * seed},
+            "val": {"pictures": val, "picture_seed": 2 * seed + 1},
+        },
+    }
+
+
+def prepare(root: Path, parameters: dict, workers: int | None = None, force: bool = False) -> None:
+    """Write the data set `root`, or find it complete.
+
+    Raises:
+        FileExistsError: `root` holds something else and `force` is not set.
+    """
+    if root.exists() and not force:
+        if _read_parameters(root) == parameters:
+            print(f"{root}: already complete")
+            return
+        raise FileExistsError(_refusal(root, parameters))
+    # The same name on every run: a run that was cut off leaves nothing behind but this folder.
+    unfinished = root.with_name(f".{root.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    write_split(unfinished / "Training", "train", parameters, workers)
+    write_split(unfinished / "Validation", "val", parameters, workers)
+    (unfinished / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    if root.exists():
+        shutil.rmtree(root)
+    unfinished.rename(root)
+    counts = ", ".join(f"{s['pictures']} {name}" for name, s in parameters["splits"].items())
+    print(f"{root}: {counts} pictures")
+
+
+def write_split(folder: Path, split: str, parameters: dict, workers: int | None) -> None:
+    """Draw and write the pictures and the id list of one split."""
+    count = parameters["splits"][split]["pictures"]
+    for name in ("Images", "Category_ids", "Human_ids"):
+        (folder / name).mkdir(parents=True)
+    people = SyntheticPeople(
+        parameters["difficulty"],
+        tuple(parameters["size"]),
+        seed=parameters["splits"][split]["picture_seed"],
+    )
+    parallel_map(
+        partial(write_picture, people, folder),
+        range(count),
+        description=f"{parameters['name']} {split}",
+        workers=workers,
+        processes=True,
+    )
+    ids = "".join(f"{picture_id(index)}\n" for index in range(count))
+    (folder / f"{split}_id.txt").write_text(ids)
+
+
+def write_picture(people: SyntheticPeople, folder: Path, index: int) -> None:
+    """Write one picture and its two label maps."""
+    cv2.setNumThreads(1)  # the other cores draw other pictures
+    sample = people[index]
+    name = f"{picture_id(index)}.png"
+    photo = folder / "Images" / name
+    if not cv2.imwrite(str(photo), sample.image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise OSError(f"Cannot write {photo}: is the disk full?")
+    write_part_map(folder / "Category_ids" / name, sample.part_map)
+    write_object_map(folder / "Human_ids" / name, sample.object_map)
+
+
+def picture_id(index: int) -> str:
+    """The 7-digit id of picture `index`, from 0000001."""
+    return f"{index + 1:07d}"
+
+
+def _read_parameters(root: Path) -> dict | None:
+    """What `root/dataset.json` says, None if there is none to be read."""
+    try:
+        return json.loads((root / "dataset.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _refusal(root: Path, wanted: dict) -> str:
+    found = _read_parameters(root)
+    if found is None:
+        return (
+            f"{root} exists but has no readable dataset.json: not written by this script. "
+            "Move it away, choose another --root, or replace it with --force."
+        )
+    keys = [key for key in wanted if found.get(key) != wanted[key]]
+    differences = "; ".join(f"{key} is {found.get(key)}, asked for {wanted[key]}" for key in keys)
+    return (
+        f"{root} holds a data set of other parameters ({differences}). "
+        "Choose another --root, or replace it with --force."
+    )
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--root",
+        type=lambda text: Path(text).expanduser(),
+        default=os.getenv("DETECTRON2_DATASETS", "datasets"),
+        help="folder of all data sets; the default is $DETECTRON2_DATASETS, else ./datasets",
+    )
+    parser.add_argument("--split", choices=[*FOLDERS, "all"], default="people", help="which ones")
+    parser.add_argument("--train", type=_at_least(1), help="training pictures")
+    parser.add_argument("--val", type=_at_least(1), help="validation pictures")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed: other people")
+    parser.add_argument("--size", type=_at_least(32), default=160, help="pixels, width and height")
+    parser.add_argument(
+        "--workers", type=_at_least(1), default=default_workers(), help="processes"
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    return parser.parse_args(arguments)
+
+
+def _at_least(minimum: int):
+    """An argparse type: an integer not below `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+        return value
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
