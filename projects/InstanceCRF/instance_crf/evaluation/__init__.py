@@ -7,14 +7,17 @@ that needs Detectron2; ``PartInstanceEvaluator`` is imported from it when first 
 from __future__ import annotations
 
 from .average_precision import APResult, AveragePrecision
-from .part_parsing import Parsing, PartParsingMetrics
+from .parsing import Comparison, Parsing
+from .part_parsing import METRICS, PartParsingMetrics
 from .protocols import PROTOCOLS, Protocol, get_protocol
 from .semantic import MeanIoU
 
 __all__ = [
+    "METRICS",
     "PROTOCOLS",
     "APResult",
     "AveragePrecision",
+    "Comparison",
     "MeanIoU",
     "Parsing",
     "PartInstanceEvaluator",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,10 @@ from ..data.label_io import atomic_path, read_object_map, read_part_map
 from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
 from .contingency import IGNORE, pair_segments
-from .part_parsing import Parsing, PartParsingMetrics, describe
-from .protocols import Protocol, get_protocol
+from .parsing import Comparison, Parsing
+from .part_parsing import METRICS, PartParsingMetrics, format_results
+from .protocols import Protocol
+from .regions import ObjectAP, PartAP
 
 __all__ = ["PartInstanceEvaluator", "parsing_of_record", "parsing_of_result"]
 
@@ -39,17 +41,22 @@ class PartInstanceEvaluator(DatasetEvaluator):
         self,
         dataset_name: str,
         *,
-        protocol: str | Protocol = "sds",
+        protocol: str | Protocol | Sequence[str | Protocol] = "sds",
         score_name: str | None = None,
+        compare_scores: bool = False,
+        metrics: Sequence[str] = METRICS,
         output_dir: str | None = None,
         distributed: bool = True,
     ) -> None:
         """
         Args:
             dataset_name: a registered dataset with part and object maps.
-            protocol: of the APs, see :data:`instance_crf.evaluation.PROTOCOLS`.
+            protocol: of the APs, see :data:`instance_crf.evaluation.PROTOCOLS`; the numbers of
+                further ones are called ``part_apr_<protocol>``, ``object_apr_<protocol>``.
             score_name: what ranks segments and objects, one of
                 :data:`instance_crf.structures.SCORE_NAMES`; None: each result's ``score_name``.
+            compare_scores: also report APr_vol under every score, as the task ``scores``.
+            metrics: which of :data:`instance_crf.evaluation.METRICS`.
             output_dir: where ``part_instance_evaluation.json`` is written; None: nowhere.
             distributed: gather the results of all processes.
 
@@ -57,12 +64,13 @@ class PartInstanceEvaluator(DatasetEvaluator):
             ValueError: unknown protocol or score; a dataset without ground truth.
         """
         self._dataset_name = dataset_name
-        self._protocol = get_protocol(protocol)
+        self._protocols, self._metric_names = protocol, tuple(metrics)
         if score_name is not None and score_name not in SCORE_NAMES:
             raise ValueError(
                 f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}."
             )
         self._score_name = score_name
+        self._compare_scores = compare_scores
         self._output_dir = output_dir
         self._distributed = distributed
         self._taxonomy: PartTaxonomy = MetadataCatalog.get(dataset_name).taxonomy
@@ -76,9 +84,9 @@ class PartInstanceEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._metrics = PartParsingMetrics(
-            self._taxonomy.part_names, self._taxonomy.object_names, self._protocol
-        )
+        parts, objects = self._taxonomy.part_names, self._taxonomy.object_names
+        self._metrics = PartParsingMetrics(parts, objects, self._protocols, self._metric_names)
+        self._study = ScoreStudy(parts, objects, self._metrics.protocols[0])
         self._seen: set[Hashable] = set()
 
     def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
@@ -110,19 +118,22 @@ class PartInstanceEvaluator(DatasetEvaluator):
         prediction = None
         if result is not None:
             prediction = parsing_of_result(result, self._score_name)
-        self._metrics.add(record["image_id"], prediction, truth)
+        comparison = self._metrics.add(record["image_id"], prediction, truth)
+        if self._compare_scores:
+            self._study.add(comparison, result)
         self._seen.add(record["image_id"])
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """The numbers in percent on the main process, None on the others."""
         if self._distributed:
             comm.synchronize()
-            gathered = comm.gather((self._metrics, self._seen), dst=0)
+            gathered = comm.gather((self._metrics, self._study, self._seen), dst=0)
             if not comm.is_main_process():
                 return None
-            self._metrics, self._seen = gathered[0]
-            for metrics, seen in gathered[1:]:
+            self._metrics, self._study, self._seen = gathered[0]
+            for metrics, study, seen in gathered[1:]:
                 self._metrics.merge(metrics)
+                self._study.merge(study)
                 self._seen |= seen
         missing = [i for i in self._records if i not in self._seen]
         if missing:
@@ -136,14 +147,14 @@ class PartInstanceEvaluator(DatasetEvaluator):
                 self._add(self._records[image_id], None)
         results = self._metrics.compute()
         logger.info(
-            "Evaluation of %s, %d images, protocol %s (%s), score %s:\n%s",
+            "Evaluation of %s, %d images, ranked by %s:\n%s",
             self._dataset_name,
             len(self._records),
-            self._protocol.name,
-            self._protocol.description,
-            self._score_name or "of the model",
-            describe(results, self._protocol),
+            self._score_name or "the model's score",
+            format_results(results, self._metrics),
         )
+        if self._compare_scores:
+            results["scores"] = self._study.compute()
         self._write(results)
         return results
 
@@ -153,12 +164,55 @@ class PartInstanceEvaluator(DatasetEvaluator):
         path = Path(self._output_dir) / "part_instance_evaluation.json"
         content = {
             "dataset": self._dataset_name,
-            "protocol": self._protocol.name,
+            "protocols": {task: self._metrics.protocol_of(task) for task in results},
             "score": self._score_name,
             "results": results,
         }
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2))
+
+
+class ScoreStudy:
+    """What each score of :data:`SCORE_NAMES` is worth as a ranking: APr_vol of the same regions.
+
+    Args:
+        part_names, object_names: of the dataset.
+        protocol: of the APs.
+    """
+
+    def __init__(
+        self, part_names: Sequence[str], object_names: Sequence[str], protocol: Protocol
+    ) -> None:
+        self.parts = {name: PartAP(part_names, protocol) for name in SCORE_NAMES}
+        self.objects = {name: ObjectAP(object_names, protocol) for name in SCORE_NAMES}
+
+    def add(self, comparison: Comparison, result: PartInstances | None) -> None:
+        """Add one image; ``result`` is None when there is none."""
+        for name in SCORE_NAMES:
+            segments = objects = None
+            if result is not None:
+                segments = result.segment_scores[name].cpu().double().numpy()
+                objects = result.object_scores[name].cpu().double().numpy()
+            self.parts[name].add(comparison, segments)
+            self.objects[name].add(comparison, objects)
+
+    def merge(self, other: ScoreStudy) -> None:
+        """Take over the images of another process."""
+        for name in SCORE_NAMES:
+            self.parts[name].merge(other.parts[name])
+            self.objects[name].merge(other.objects[name])
+
+    def compute(self) -> dict[str, float]:
+        """``part_APr_vol/<score>``, ``object_APr_vol/<score>``, the same at 50, and what the
+        best possible ranking would give, in percent."""
+        results = {}
+        for kind, metrics in (("part", self.parts), ("object", self.objects)):
+            for name, metric in metrics.items():
+                numbers = metric.compute()
+                results[f"{kind}_APr_vol/{name}"] = numbers["APr_vol"]
+                results[f"{kind}_APr50/{name}"] = numbers["APr50"]
+            results[f"{kind}_APr_vol/oracle"] = numbers["APr_oracle"]
+        return results
 
 
 def parsing_of_result(result: PartInstances, score_name: str | None = None) -> Parsing:
@@ -214,7 +268,7 @@ def parsing_of_record(record: Mapping, taxonomy: PartTaxonomy) -> Parsing:
             f"annotations do not list ({sorted(annotations)})."
         )
     listed = [annotations[i] for i in present.tolist()]
-    return Parsing.of_ground_truth(
+    return Parsing.of_maps(
         parts,
         objects,
         object_ids=present,

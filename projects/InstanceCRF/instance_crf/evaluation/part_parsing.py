@@ -1,266 +1,144 @@
-"""The metrics of instance-level part parsing, image by image: APr, object APr and mean IoU.
+"""Every metric of instance-level part parsing, image by image, each image read once.
 
-Letters: H, W image size; P parts; C object classes; M predicted and G true regions.
+Letters: P parts; C object classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .average_precision import APResult, AveragePrecision, Protocol, get_protocol
-from .contingency import IGNORE, Contingency, group_overlaps, pair_segments, tabulate
+from .panoptic import PanopticMetrics
+from .parsing import Comparison, Parsing
+from .person import PersonAP
+from .protocols import COCO_THRESHOLDS, PROTOCOLS, Protocol, get_protocol
+from .regions import ObjectAP, PartAP
 from .semantic import MeanIoU
 
-__all__ = ["Parsing", "PartParsingMetrics", "ap_summary", "printable"]
+__all__ = ["METRICS", "PartParsingMetrics", "Results", "format_results"]
 
-PART_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-OBJECT_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+Results: TypeAlias = dict[str, dict[str, float]]
 
-
-def _no_ids() -> NDArray:
-    return np.zeros(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Parsing:
-    """One image's labelling, predicted or true.
-
-    Attributes:
-        part_map: (H, W) part of each pixel, 0 background, 1..P, ``IGNORE`` (-1) ignored.
-        object_map: (H, W) object of each pixel, 0 none, ``IGNORE`` ignored; None when objects
-            are not known.
-        segment_map: (H, W) part segment of each pixel, 0 none; None: a segment is an
-            (object, part) pair.
-        segment_ids: (M,) ids in ``segment_map``, or :func:`pair_segments` of object and part.
-        segment_parts: (M,) part of each, 1..P.
-        segment_scores: (M,); ground truth has none.
-        object_ids: (n,) ids in ``object_map``.
-        object_classes: (n,) contiguous classes, 0..C-1.
-        object_scores: (n,); ground truth has none.
-        object_crowd: (n,) bool; None: no object is a crowd.
-    """
-
-    part_map: NDArray
-    object_map: NDArray | None = None
-    segment_map: NDArray | None = None
-    segment_ids: NDArray = field(default_factory=_no_ids)
-    segment_parts: NDArray = field(default_factory=_no_ids)
-    segment_scores: NDArray = field(default_factory=_no_ids)
-    object_ids: NDArray = field(default_factory=_no_ids)
-    object_classes: NDArray = field(default_factory=_no_ids)
-    object_scores: NDArray = field(default_factory=_no_ids)
-    object_crowd: NDArray | None = None
-
-    @property
-    def maps(self) -> tuple[NDArray, ...]:
-        """The maps as :func:`tabulate` takes them."""
-        objects = np.zeros_like(self.part_map) if self.object_map is None else self.object_map
-        segments = () if self.segment_map is None else (self.segment_map,)
-        return (objects, self.part_map, *segments)
-
-    @classmethod
-    def of_ground_truth(
-        cls,
-        part_map: NDArray,
-        object_map: NDArray,
-        *,
-        object_ids: NDArray,
-        object_classes: NDArray,
-        object_crowd: NDArray | None = None,
-    ) -> Parsing:
-        """Ground truth: every (object, part) pair with a pixel is a segment.
-
-        Parts of crowd objects are no ground truth, and their pixels are ignored.
-        """
-        object_ids = np.asarray(object_ids, dtype=np.int64)
-        if object_crowd is not None and np.any(object_crowd):
-            in_crowd = np.isin(object_map, object_ids[np.asarray(object_crowd, dtype=bool)])
-            part_map = np.where(in_crowd, IGNORE, part_map)
-        width = max(int(part_map.max(initial=0)), 0) + 1
-        both = (object_map > 0) & (part_map > 0)
-        codes = np.flatnonzero(
-            np.bincount(object_map[both].astype(np.int64) * width + part_map[both])
-        )
-        owners, parts = codes // width, codes % width
-        return cls(
-            part_map=part_map,
-            object_map=object_map,
-            segment_ids=pair_segments(owners, parts),
-            segment_parts=parts,
-            object_ids=object_ids,
-            object_classes=np.asarray(object_classes, dtype=np.int64),
-            object_crowd=object_crowd,
-        )
+METRICS = ("part_apr", "object_apr", "part_seg", "person_ap", "panoptic")
+"""``part_apr``, ``object_apr``: APr of part segments and of objects under each protocol asked
+for. ``part_seg``: mean IoU. ``person_ap``: APp, PCP and APh. ``panoptic``: PQ and PartPQ."""
 
 
 class PartParsingMetrics:
     """Accumulates the metrics of a data set, one image at a time.
 
+    The numbers do not depend on the order of images, nor on how they were spread over
+    accumulators that :meth:`merge` joins, to the last digit.
+
     Args:
         part_names: (P,) names of parts 1..P.
         object_names: (C,) names of the object classes.
-        protocol: of the part and the object AP.
-
-    The numbers do not depend on the order of images, nor on how they were spread over
-    accumulators that :meth:`merge` joins.
+        protocols: of the part and the object AP. The first one's numbers are called
+            ``part_apr`` and ``object_apr``, those of others ``part_apr_<protocol>``.
+        metrics: which of :data:`METRICS`.
     """
 
     def __init__(
         self,
         part_names: Sequence[str],
         object_names: Sequence[str],
-        protocol: str | Protocol = "sds",
+        protocols: str | Protocol | Sequence[str | Protocol] = "sds",
+        metrics: Iterable[str] = METRICS,
     ) -> None:
-        self.part_names = tuple(part_names)
-        self.object_names = tuple(object_names)
-        self.protocol = get_protocol(protocol)
-        self.part_ap = AveragePrecision(len(self.part_names), self.protocol)
-        self.object_ap = AveragePrecision(len(self.object_names), self.protocol)
-        self.part_seg = MeanIoU(len(self.part_names) + 1)
-        self.objects_known = True
+        if isinstance(protocols, (str, Protocol)):
+            protocols = (protocols,)
+        self.protocols = tuple(get_protocol(p) for p in protocols)
+        chosen = tuple(metrics)
+        unknown = set(chosen) - set(METRICS)
+        if unknown:
+            raise ValueError(f"Unknown metrics {sorted(unknown)}; known: {', '.join(METRICS)}.")
+        self.parts: dict[str, PartAP] = {}
+        self.objects: dict[str, ObjectAP] = {}
+        for index, protocol in enumerate(self.protocols):
+            suffix = f"_{protocol.name}" if index else ""
+            if "part_apr" in chosen:
+                self.parts[f"part_apr{suffix}"] = PartAP(part_names, protocol)
+            if "object_apr" in chosen:
+                self.objects[f"object_apr{suffix}"] = ObjectAP(object_names, protocol)
+        self.part_seg = MeanIoU(("background", *part_names)) if "part_seg" in chosen else None
+        self.persons = self.humans = self.panoptic = None
+        if "person_ap" in chosen:
+            self.persons = PersonAP(len(part_names), object_names)
+            self.humans = ObjectAP(
+                object_names,
+                PROTOCOLS["aph"],
+                class_agnostic=True,
+                prefix="APh",
+                thresholds=COCO_THRESHOLDS[:1],
+            )
+        if "panoptic" in chosen:
+            self.panoptic = PanopticMetrics(part_names, object_names)
 
-    def add(self, image_id: Hashable, prediction: Parsing | None, truth: Parsing) -> None:
-        """Add one image.
+    def _all(self) -> list:
+        others = (self.part_seg, self.persons, self.humans, self.panoptic)
+        return [*self.parts.values(), *self.objects.values(), *(m for m in others if m)]
+
+    def add(self, image_id: Hashable, prediction: Parsing | None, truth: Parsing) -> Comparison:
+        """Add one image, and return the comparison that all metrics used.
 
         Args:
             image_id: its name; an image is added once.
-            prediction: None when there is none; its ground truth still counts, unless the
+            prediction: None when there is none; its ground truth still counts, unless a
                 protocol leaves such images out.
             truth: the ground truth.
 
         Raises:
-            ValueError: see :meth:`AveragePrecision.add`; maps of different sizes.
+            ValueError: maps of different sizes; a part, class or score that cannot be; an image
+                that was added before.
         """
-        has_prediction = prediction is not None
-        if prediction is None:
-            prediction = Parsing(part_map=np.zeros_like(truth.part_map))
-        try:
-            table = tabulate(prediction.maps, truth.maps)
-        except ValueError as error:
-            raise ValueError(f"Image {image_id!r}: {error}") from None
-        if has_prediction or self.protocol.images == "all":
-            self.part_seg.add(image_id, table)
-        self._add_parts(image_id, table, prediction, truth, has_prediction)
-        if has_prediction and prediction.object_map is None:
-            self.objects_known = False
-        self._add_objects(image_id, table, prediction, truth, has_prediction)
-
-    def _add_parts(
-        self,
-        image_id: Hashable,
-        table: Contingency,
-        prediction: Parsing,
-        truth: Parsing,
-        has_prediction: bool,
-    ) -> None:
-        overlaps = group_overlaps(
-            table,
-            table.prediction.segment_id,
-            prediction.segment_ids,
-            table.truth.segment_id,
-            truth.segment_ids,
-            erased=self._erased(table.truth.segment_id == IGNORE),
-        )
-        self.part_ap.add(
-            image_id,
-            scores=prediction.segment_scores,
-            classes=np.asarray(prediction.segment_parts) - 1,
-            ious=overlaps.iou(),
-            truth_classes=np.asarray(truth.segment_parts) - 1,
-            has_prediction=has_prediction,
-        )
-
-    def _add_objects(
-        self,
-        image_id: Hashable,
-        table: Contingency,
-        prediction: Parsing,
-        truth: Parsing,
-        has_prediction: bool,
-    ) -> None:
-        crowd = np.zeros(len(truth.object_ids), dtype=bool)
-        if truth.object_crowd is not None:
-            crowd = np.asarray(truth.object_crowd, dtype=bool)
-        cells = table.truth
-        # A pixel without an object whose part is ignored may belong to anybody.
-        unknown = (cells.object_id == IGNORE) | ((cells.part == IGNORE) & (cells.object_id == 0))
-        unknown |= np.isin(cells.object_id, np.asarray(truth.object_ids)[crowd])
-        overlaps = group_overlaps(
-            table,
-            table.prediction.object_id,
-            prediction.object_ids,
-            cells.object_id,
-            truth.object_ids,
-            erased=self._erased(unknown),
-        )
-        self.object_ap.add(
-            image_id,
-            scores=prediction.object_scores,
-            classes=prediction.object_classes,
-            ious=overlaps.iou(crowd),
-            truth_classes=truth.object_classes,
-            truth_crowd=crowd,
-            has_prediction=has_prediction,
-        )
-
-    def _erased(self, ignored: NDArray) -> NDArray | None:
-        return ignored if self.protocol.ignore == "erase" else None
+        comparison = Comparison.of(image_id, prediction, truth)
+        for metric in self._all():
+            metric.add(comparison)
+        return comparison
 
     def merge(self, other: PartParsingMetrics) -> None:
         """Take over the images of an accumulator of another process."""
-        self.part_ap.merge(other.part_ap)
-        self.object_ap.merge(other.object_ap)
-        self.part_seg.merge(other.part_seg)
-        self.objects_known = self.objects_known and other.objects_known
+        for mine, theirs in zip(self._all(), other._all(), strict=True):
+            mine.merge(theirs)
 
-    def compute(self) -> dict[str, dict[str, float]]:
-        """The numbers, in percent: ``part_apr``, ``object_apr`` (when objects are known) and
-        ``part_seg``."""
-        results = {"part_apr": ap_summary(self.part_ap.compute(), PART_THRESHOLDS, self.part_names)}
-        if self.objects_known:
-            names = self.object_names if len(self.object_names) > 1 else ()
-            results["object_apr"] = ap_summary(self.object_ap.compute(), OBJECT_THRESHOLDS, names)
-        results["part_seg"] = self.part_seg.compute(("background", *self.part_names))
+    def compute(self) -> Results:
+        """Task -> number -> percent. A task whose input was missing (objects or scores are not
+        known) is left out."""
+        results = {
+            name: metric.compute()
+            for name, metric in (*self.parts.items(), *self.objects.items())
+            if metric.available
+        }
+        if self.part_seg:
+            results["part_seg"] = self.part_seg.compute()
+        if self.persons and self.humans and self.persons.available and self.humans.available:
+            results["person_ap"] = self.persons.compute() | self.humans.compute()
+        if self.panoptic:
+            results["panoptic"] = self.panoptic.compute()
         return results
 
-
-def ap_summary(
-    result: APResult, thresholds: Sequence[float], class_names: Sequence[str], prefix: str = "APr"
-) -> dict[str, float]:
-    """The reported numbers of one AP, in percent.
-
-    Args:
-        result: of :meth:`AveragePrecision.compute`.
-        thresholds: reported one by one, where the protocol has them.
-        class_names: (C,) reported one by one, or empty.
-        prefix: of the keys: ``<prefix>_vol``, ``<prefix>50``, ``<prefix>_vol/<class>``,
-            ``<prefix>_oracle`` (the mean under the best possible ranking).
-    """
-    summary = {f"{prefix}_vol": result.volume}
-    for threshold in thresholds:
-        if threshold in result.protocol.thresholds:
-            summary[f"{prefix}{round(100 * threshold)}"] = result.at(threshold)
-    summary[f"{prefix}_oracle"] = float(result.mean(result.oracle).mean())
-    for name, ap in zip(class_names, result.ap.mean(axis=1), strict=False):
-        summary[f"{prefix}_vol/{printable(name)}"] = float(ap)
-    return {key: 100.0 * float(value) for key, value in summary.items()}
+    def protocol_of(self, task: str) -> str | None:
+        """The name of the protocol behind a task's numbers."""
+        metric = self.parts.get(task) or self.objects.get(task)
+        if metric is not None:
+            return metric.protocol.name
+        return {"person_ap": "app, aph"}.get(task)
 
 
-def printable(name: str) -> str:
-    """A class name as part of a metric's key: Detectron2 does not print keys with a ``-``."""
-    return name.replace("-", "_").replace(" ", "_")
-
-
-def describe(results: Mapping[str, Mapping[str, float]], protocol: Protocol) -> str:
-    """The results as a text table that names the protocol."""
+def format_results(results: Mapping[str, Mapping[str, float]], metrics: PartParsingMetrics) -> str:
+    """The results as a text table, the protocol beside each task's name."""
     lines = []
     for task, numbers in results.items():
-        label = f"{task} (protocol {protocol.name})" if "apr" in task else task
-        lines.append(label)
-        width = max(len(key) for key in numbers)
-        lines += [f"  {key:<{width}}  {value:7.2f}" for key, value in numbers.items()]
+        protocol = metrics.protocol_of(task)
+        lines.append(task + (f"  [protocol {protocol}]" if protocol else ""))
+        summary = {k: v for k, v in numbers.items() if "/" not in k}
+        classes = {k: v for k, v in numbers.items() if "/" in k}
+        lines += _rows(summary) + _rows(classes)
     return "\n".join(lines)
+
+
+def _rows(numbers: Mapping[str, float], per_row: int = 5) -> list[str]:
+    cells = [f"{key} {value:.2f}" for key, value in numbers.items()]
+    width = max((len(cell) for cell in cells), default=0) + 3
+    rows = [cells[i : i + per_row] for i in range(0, len(cells), per_row)]
+    return ["    " + "".join(cell.ljust(width) for cell in row).rstrip() for row in rows]
