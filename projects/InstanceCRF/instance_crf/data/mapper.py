@@ -104,22 +104,23 @@ class PartInstanceMapper:
         if detections is not None:
             result["detections"] = transform_detections(detections, transforms, image.shape[1:])
         if labels is not None:
-            result |= self._targets(record, aug_input.sem_seg, is_mirrored(transforms))
+            result |= self._targets(record, aug_input.sem_seg, transforms)
         return result
 
     def _read_labels(self, record: dict, size: tuple[int, int]) -> np.ndarray:
         """(H, W, 3) uint8: part id, and object id in two bytes; 255 everywhere means ignored.
 
         One array goes through the geometry, so parts and objects cannot come apart, and filling
-        with 255 ignores both.
+        with 255 ignores both. Records with boxes only are ignored everywhere.
         """
-        missing = [k for k in ("part_file_name", "object_file_name") if k not in record]
-        if missing:
+        labels = np.full((*size, 3), IGNORE_LABEL, dtype=np.uint8)
+        if "annotations" not in record:
             raise ValueError(
-                f"The record of {record['file_name']} has no {missing[0]!r}: an unlabelled "
-                "image cannot "
-                "be trained on (or give ground-truth boxes)."
+                f"The record of {record['file_name']} has no annotations: an unlabelled image can "
+                "neither be trained on nor give ground-truth boxes."
             )
+        if "part_file_name" not in record:
+            return labels
         parts = read_part_map(record["part_file_name"])
         objects = read_object_map(record["object_file_name"])
         for key, array in (("part_file_name", parts), ("object_file_name", objects)):
@@ -128,37 +129,25 @@ class PartInstanceMapper:
                     f"{record[key]} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
                     f"{record['file_name']} is {size[1]}x{size[0]}."
                 )
-        labels = np.empty((*size, 3), dtype=np.uint8)
         labels[..., 0] = parts
         stored = objects.astype(np.uint16)  # -1 becomes 65535
         labels[..., 1] = stored & 255
         labels[..., 2] = stored >> 8
         return labels
 
-    def _targets(self, record: dict, labels: np.ndarray, mirrored: bool) -> dict:
+    def _targets(self, record: dict, labels: np.ndarray, transforms: T.Transform) -> dict:
         parts = labels[..., 0]
-        if mirrored:
+        if is_mirrored(transforms):
             parts = self.flip_lut[parts]
         objects = labels[..., 1].astype(np.int64) | (labels[..., 2].astype(np.int64) << 8)
         objects[objects == 65535] = IGNORED_OBJECT
         parts = parts.astype(np.int64)
-        boxes, classes, ids = [], [], []
-        known = {a["object_id"]: a for a in record["annotations"]}
-        for object_id, box in object_boxes(objects).items():
-            if object_id not in known:
-                raise ValueError(
-                    f"{record['object_file_name']} has object {object_id}, which its record "
-                    "does not "
-                    f"list (it has {sorted(known)}). Remove the data set's index.json and start "
-                    "again."
-                )
-            if known[object_id].get("iscrowd", 0):
-                crowd = objects == object_id
-                objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
-                continue
-            boxes.append(box)
-            classes.append(known[object_id]["category_id"])
-            ids.append(object_id)
+        _ignore_crowds(record, parts, objects)
+        if "object_file_name" in record:
+            found = _objects_of_map(record, objects)
+        else:
+            found = _objects_of_boxes(record, transforms, objects.shape)
+        boxes, classes, ids = zip(*found, strict=True) if found else ((), (), ())
         instances = Instances(objects.shape)
         instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
@@ -168,6 +157,42 @@ class PartInstanceMapper:
             "part_seg": torch.from_numpy(parts),
             "object_seg": torch.from_numpy(objects),
         }
+
+
+def _ignore_crowds(record: dict, parts: np.ndarray, objects: np.ndarray) -> None:
+    """In place: what is not told apart into objects can neither be right nor wrong."""
+    for annotation in record["annotations"]:
+        if annotation.get("iscrowd", 0):
+            crowd = objects == annotation["object_id"]
+            objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
+
+
+def _objects_of_map(record: dict, objects: np.ndarray) -> list[tuple]:
+    """(box, class, id) of every object that is left in the augmented map."""
+    known = {a["object_id"]: a["category_id"] for a in record["annotations"]}
+    found = []
+    for object_id, box in object_boxes(objects).items():
+        if object_id not in known:
+            raise ValueError(
+                f"{record['object_file_name']} has object {object_id}, which its record does not "
+                f"list (it has {sorted(known)}). Has the file changed since the start?"
+            )
+        found.append((box, known[object_id], object_id))
+    return found
+
+
+def _objects_of_boxes(record: dict, transforms: T.Transform, size: tuple[int, int]) -> list[tuple]:
+    """(box, class, id) of a record without maps: its boxes, cut to the augmented image."""
+    found = []
+    for annotation in record["annotations"]:
+        if annotation.get("iscrowd", 0):
+            continue
+        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        box = transforms.apply_box(np.array([box], dtype=np.float64))[0]
+        box = np.clip(box, 0, (size[1], size[0], size[1], size[0]))
+        if box[2] > box[0] and box[3] > box[1]:
+            found.append((tuple(box), annotation["category_id"], annotation["object_id"]))
+    return found
 
 
 def common_flip_lut(names: tuple[str, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@
     <root>/Training/object_classes.json      only with several object classes, and only for objects
                                              whose class no part tells: {id: {object: class}}
     <root>/Validation/... val_id.txt,  <root>/Testing/... test_id.txt
+    <root>/taxonomy.json                     optional: what the ids mean, as it was prepared
 
 This is CIHP's own layout. ``root`` is the folder of one data set. A split without both label
 folders is unlabelled (test sets). Boxes are computed from the object maps once and kept in
@@ -15,6 +16,7 @@ folders is unlabelled (test sets). Boxes are computed from the object maps once 
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: split name -> folder. Other split names are folders of that very name.
 SPLIT_FOLDERS = {"train": "Training", "val": "Validation", "test": "Testing"}
+#: In the root of a prepared data set: what its ids mean.
+TAXONOMY_FILE = "taxonomy.json"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -54,10 +58,29 @@ def load_canonical(root: str | Path, split: str, taxonomy: PartTaxonomy) -> list
     """
     folder = split_folder(root, split)
     ids = read_id_list(folder / f"{split}_id.txt")
-    files = list_files(folder, ids)
+    check_taxonomy_file(folder.parent / TAXONOMY_FILE, taxonomy)
+    files = list_files(folder / "Images", folder / "Category_ids", folder / "Human_ids", ids)
     return load_index(
         files, taxonomy, cache=folder / "index.json", classes=folder / "object_classes.json"
     )
+
+
+def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
+    """Compare what the preparing script wrote down with ``taxonomy``; no file is no objection.
+
+    Raises:
+        ValueError: the ids on disk mean something else.
+    """
+    if not path.is_file():
+        return
+    stored = json.loads(path.read_text())
+    expected = taxonomy.to_dict()
+    for key in ("part_names", "object_names", "part_owner"):
+        if stored.get(key) != expected[key]:
+            raise ValueError(
+                f"{path} says that {key} is {stored.get(key)}, but the registered data set has "
+                f"{expected[key]}: the same ids mean different things. Prepare the data again."
+            )
 
 
 def read_id_list(path: Path) -> list[str]:
@@ -77,28 +100,32 @@ def read_id_list(path: Path) -> list[str]:
     return ids
 
 
-def list_files(folder: Path, ids: list[str]) -> list[ImageFiles]:
+def list_files(
+    photo_folder: Path, part_folder: Path, object_folder: Path, ids: list[str]
+) -> list[ImageFiles]:
     """The files of every id, found by listing each folder once.
+
+    Without both label folders the images are unlabelled.
 
     Raises:
         FileNotFoundError: names the first missing files and how many there are.
     """
-    photos = files_by_stem(folder / "Images", IMAGE_SUFFIXES)
-    label_folders = [folder / "Category_ids", folder / "Human_ids"]
+    photos = files_by_stem(photo_folder, IMAGE_SUFFIXES)
+    label_folders = [part_folder, object_folder]
     present = [path.is_dir() for path in label_folders]
     if any(present) and not all(present):
         missing = label_folders[present.index(False)]
         raise FileNotFoundError(f"{missing} does not exist, but its sibling does: both are needed.")
     if not any(present):
-        logger.info("%s has no Category_ids and Human_ids: read as an unlabelled split.", folder)
-        absent = [str(folder / "Images" / i) for i in ids if i not in photos]
+        logger.info("There is no %s: reading unlabelled images.", part_folder)
+        absent = [str(photo_folder / f"{i}.*") for i in ids if i not in photos]
         _refuse_missing(absent)
         return [ImageFiles(i, photos[i], None, None) for i in ids]
     parts, objects = (files_by_stem(path, (".png",)) for path in label_folders)
     absent = [
         str(path / (i + suffix))
         for path, found, suffix in (
-            (folder / "Images", photos, ".*"),
+            (photo_folder, photos, ".*"),
             (label_folders[0], parts, ".png"),
             (label_folders[1], objects, ".png"),
         )

@@ -30,6 +30,8 @@ __all__ = ["ImageFiles", "load_index", "object_boxes"]
 
 logger = logging.getLogger(__name__)
 _FORMAT = 1
+#: Luminance of the first six VOC colours, as `cv2.imread(path, 0)` makes it of a palette PNG.
+_VOC_GREYS = {38, 75, 113, 14, 52, 89}
 _XYXY_ABS = 0  # detectron2.structures.BoxMode.XYXY_ABS; this module does not need Detectron2
 
 
@@ -154,10 +156,16 @@ def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> Non
     counts = np.bincount(parts.reshape(-1), minlength=256)
     unknown = [j for j in np.flatnonzero(counts).tolist() if taxonomy.num_parts < j < IGNORE_LABEL]
     if unknown:
+        hint = ""
+        if set(unknown) <= _VOC_GREYS:
+            hint = (
+                " These are grey levels of the VOC colours: a palette PNG was read as colours and "
+                "saved as grey. Take the original file."
+            )
         raise ValueError(
             f"{path} has unknown part id(s) {unknown[:5]} ({int(counts[unknown].sum())} "
             "pixels); the "
-            f"taxonomy has parts 1..{taxonomy.num_parts}, 0 is background, 255 is ignored."
+            f"taxonomy has parts 1..{taxonomy.num_parts}, 0 is background, 255 is ignored.{hint}"
         )
 
 

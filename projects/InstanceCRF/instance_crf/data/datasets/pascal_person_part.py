@@ -1,16 +1,29 @@
-"""Pascal-Person-Part: six parts of people in PASCAL VOC 2010 pictures, without left and right."""
+"""Pascal-Person-Part: six parts of people in PASCAL VOC 2010 pictures, without left and right.
+
+Two orders of the six classes are in circulation. Files in the wrong order load without any error,
+so `recognise_class_order` tells them apart by where heads and lower legs are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from ..schema import PartTaxonomy
 from .register import register_canonical
 
-__all__ = ["PERSON_PART_TAXONOMY", "register_pascal_person_part"]
+__all__ = [
+    "OTHER_ORDER_TO_OURS",
+    "PERSON_PART_GROUPS",
+    "PERSON_PART_TAXONOMY",
+    "part_heights",
+    "recognise_class_order",
+    "register_pascal_person_part",
+]
 
-#: The order of the original release. Another copy in circulation orders the classes otherwise;
-#: `datasets/prepare_pascal_person_part.py` recognises it.
+#: The order of the original release.
 PERSON_PART_TAXONOMY = PartTaxonomy(
     part_names=("head", "torso", "upper arms", "lower arms", "upper legs", "lower legs"),
     object_names=("person",),
@@ -24,6 +37,28 @@ PERSON_PART_TAXONOMY = PartTaxonomy(
     ),
 )
 
+#: How the 24 person parts of PASCAL-Part become six.
+PERSON_PART_GROUPS = {
+    "head": (
+        *("person head", "person left eye", "person right eye", "person left ear"),
+        *("person right ear", "person left eyebrow", "person right eyebrow"),
+        *("person nose", "person mouth", "person hair"),
+    ),
+    "torso": ("person torso", "person neck"),
+    "upper arms": ("person left upper arm", "person right upper arm"),
+    "lower arms": (
+        *("person left lower arm", "person left hand"),
+        *("person right lower arm", "person right hand"),
+    ),
+    "upper legs": ("person left upper leg", "person right upper leg"),
+    "lower legs": (
+        *("person left lower leg", "person left foot"),
+        *("person right lower leg", "person right foot"),
+    ),
+}
+#: The other order in circulation (lower arm, head, upper leg, torso, lower leg, upper arm) -> ours.
+OTHER_ORDER_TO_OURS = {1: 4, 2: 1, 3: 5, 4: 2, 5: 6, 6: 3}
+
 FOLDER = "pascal_person_part"
 
 
@@ -33,3 +68,42 @@ def register_pascal_person_part(root: str | Path) -> None:
         register_canonical(
             f"pascal_person_part_{split}", Path(root) / FOLDER, split, PERSON_PART_TAXONOMY
         )
+
+
+def part_heights(parts: np.ndarray, objects: np.ndarray) -> list[tuple[int, float]]:
+    """(part id, mean height of its pixels) of each part of each person, 0 top .. 1 bottom.
+
+    Args:
+        parts, objects: (H, W) maps; object ids below 1 are left out. People with fewer than three
+            parts say too little about the order and are left out as well.
+    """
+    found = []
+    for object_id in np.unique(objects[objects > 0]).tolist():
+        rows, columns = np.nonzero(objects == object_id)
+        labels = parts[rows, columns]
+        present = [j for j in np.unique(labels).tolist() if 1 <= j <= 6]
+        if len(present) < 3:
+            continue
+        top, extent = rows.min(), max(int(np.ptp(rows)), 1)
+        found += [(j, float((rows[labels == j].mean() - top) / extent)) for j in present]
+    return found
+
+
+def recognise_class_order(heights: Iterable[tuple[int, float]]) -> str:
+    """Which order of the six classes the maps are in: ``"ours"``, ``"other"`` or ``"unknown"``.
+
+    Heads are on top and lower legs at the bottom on average: ids 1 and 6 in our (the original)
+    order, ids 2 and 5 in the other one.
+
+    Args:
+        heights: of many people, see `part_heights`.
+    """
+    total, count = np.zeros(7), np.zeros(7)
+    for part, height in heights:
+        total[part] += height
+        count[part] += 1
+    if not count[1:].all():
+        return "unknown"
+    mean = total[1:] / count[1:]
+    extremes = (int(mean.argmin()) + 1, int(mean.argmax()) + 1)
+    return {(1, 6): "ours", (2, 5): "other"}.get(extremes, "unknown")
