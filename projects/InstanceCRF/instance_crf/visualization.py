@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .canvas import (
     IGNORED_COLOR,
@@ -32,6 +32,7 @@ from .canvas import (
     tag_text,
     top_of,
 )
+from .data.image_io import read_image
 from .data.label_io import read_object_map, read_part_map
 from .data.schema import IGNORE_LABEL, PartTaxonomy
 from .sheets import draw_legend, make_sheet
@@ -49,26 +50,10 @@ __all__ = [
     "make_sheet",
     "object_color",
     "palette_image",
-    "read_image",
 ]
 
 ROW_TITLES = ("input + detections", "part segmentation", "part instances", "ground truth")
 """The column titles of :func:`draw_row`."""
-
-
-def read_image(file_name: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a photo, rotated as its EXIF tag says.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; not a readable image. The message names it.
-    """
-    try:
-        with Image.open(file_name) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {file_name}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {file_name}: {error}. Copy it again.") from error
 
 
 def draw_part_segmentation(

@@ -1,0 +1,171 @@
+"""Images in, part instances out, without knowing a config's keys.
+
+Legend of shapes: H, W image size in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from .data.image_io import read_image
+from .data.schema import PartTaxonomy
+
+__all__ = ["PartInstancePredictor"]
+
+ImageLike = np.ndarray | str | os.PathLike
+
+
+class PartInstancePredictor:
+    """A trained model as a function of images.
+
+    ``PartInstancePredictor(cfg)`` builds the model, loads ``cfg.MODEL.WEIGHTS`` and takes the
+    sizes and the channel order from ``cfg.INPUT``; with keywords, any built model will do::
+
+        cfg = load_config("config.yaml", ["MODEL.WEIGHTS", "model_final.pth"])
+        predictor = PartInstancePredictor(cfg)
+        result = predictor("photo.jpg")["part_instances"]
+        results = predictor(["a.jpg", "b.jpg", array])
+
+    Attributes:
+        model: the model, in evaluation mode.
+        taxonomy: names and colours of the parts, None if not known.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        min_size: int = 800,
+        max_size: int = 1333,
+        image_format: str = "BGR",
+        batch_size: int = 1,
+        taxonomy: PartTaxonomy | None = None,
+    ):
+        """
+        Args:
+            model: takes and returns what :class:`~.modeling.meta_arch.InstanceCRF` does.
+            min_size: images are resized so that their shorter side has so many pixels; 0 = never.
+            max_size: ... unless the longer side would get more than this.
+            image_format: channel order that the model was trained with, "BGR" or "RGB".
+            batch_size: images that go through the model at a time.
+            taxonomy: names and colours of the parts.
+
+        Raises:
+            ValueError: an unknown channel order, a batch size below 1.
+        """
+        if image_format not in ("BGR", "RGB"):
+            raise ValueError(f"INPUT.FORMAT is {image_format!r}; predicting knows BGR and RGB.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        self.model = model.eval()
+        self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
+        self.image_format = image_format
+        self.batch_size = batch_size
+        self.taxonomy = taxonomy
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, *, batch_size: int = 1) -> dict[str, Any]:
+        taxonomy = None
+        if cfg.DATASETS.TEST:
+            taxonomy = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("taxonomy")
+        model = build_model(cfg)
+        load_weights(model, cfg.MODEL.WEIGHTS)
+        return {
+            "model": model,
+            "min_size": cfg.INPUT.MIN_SIZE_TEST,
+            "max_size": cfg.INPUT.MAX_SIZE_TEST,
+            "image_format": cfg.INPUT.FORMAT,
+            "batch_size": batch_size,
+            "taxonomy": taxonomy,
+        }
+
+    def __call__(self, images: ImageLike | Iterable[ImageLike]) -> dict | list[dict]:
+        """
+        Args:
+            images: one image or several: (H, W, 3) uint8 arrays in BGR order, or file names.
+
+        Returns:
+            The model's output for one image; a list of them for several. All maps and boxes are
+            in pixels of the image as given.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or unreadable, an array is no image.
+        """
+        if isinstance(images, ImageLike):
+            return next(self.predict([images]))
+        return list(self.predict(images))
+
+    def predict(self, images: Iterable[ImageLike]) -> Iterator[dict]:
+        """As calling with several images, but one batch at a time: for more than fit in memory."""
+        images = iter(images)
+        while batch := [self._to_input(image) for image in islice(images, self.batch_size)]:
+            with torch.inference_mode():
+                outputs = self.model(batch)
+            yield from outputs
+
+    def _to_input(self, image: ImageLike) -> dict[str, Any]:
+        """The model's input dict of one image."""
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ValueError(
+                    "An image must be a (H, W, 3) uint8 array in BGR order, or a file name; got "
+                    f"an array {image.shape} {image.dtype}."
+                )
+            name = {}
+            if self.image_format == "RGB":
+                image = image[:, :, ::-1]
+        else:
+            name = {"file_name": os.fspath(image)}
+            image = read_image(image, self.image_format)
+        height, width = image.shape[:2]
+        image = np.ascontiguousarray(image)
+        resized = self.resize.get_transform(image).apply_image(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": tensor, "height": height, "width": width, **name}
+
+
+def load_weights(model: nn.Module, file_name: str) -> None:
+    """Load a checkpoint that has all of the model's weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no file is named, or it lacks weights, or has some of other shapes.
+    """
+    if not file_name:
+        raise ValueError(
+            "MODEL.WEIGHTS is empty: name a trained checkpoint, e.g. MODEL.WEIGHTS "
+            "output/demo/model_final.pth."
+        )
+    if "://" not in file_name and not PathManager.isfile(file_name):
+        raise FileNotFoundError(f"There is no checkpoint {file_name} (MODEL.WEIGHTS).")
+    _StrictCheckpointer(model).load(file_name)
+
+
+class _StrictCheckpointer(DetectionCheckpointer):
+    """Refuses what Detectron2's only warns about: weights left at their random start."""
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        wrong = [f"{key}: {theirs} in the file, {ours} in the model"
+                 for key, theirs, ours in incompatible.incorrect_shapes]  # fmt: skip
+        wrong += [f"{key}: not in the file" for key in incompatible.missing_keys]
+        if wrong:
+            shown = "\n  ".join(wrong[:5] + ["..."] * (len(wrong) > 5))
+            raise ValueError(
+                f"{len(wrong)} weights of the model are not in the checkpoint as the config "
+                f"describes them; is it another model's?\n  {shown}"
+            )
+        super()._log_incompatible_keys(incompatible)

@@ -1,0 +1,190 @@
+#!/usr/bin/env python
+"""Run a trained model on photos.
+
+    python tools/demo.py --config-file configs/SyntheticPeople/parts.yaml \\
+        --input photo.jpg folder/ 'holiday/*.jpg' --output output/photos \\
+        --opts MODEL.WEIGHTS output/demo/model_final.pth
+
+For ``photo.jpg`` it writes ``photo.png`` (input with detections, part segmentation, part instances
+side by side), ``photo_parts.png`` (palette PNG of part ids, 0 background), ``photo_objects.png``
+(object ids, 0 none) and ``photo.json`` (objects and segments with names and scores; a segment is
+where the two maps have its ``part_id`` and its ``instance_id``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from instance_crf.config import check_datasets, load_config
+from instance_crf.data.label_io import atomic_path, write_object_map
+from instance_crf.data.schema import PartTaxonomy
+from instance_crf.predictor import PartInstancePredictor
+from instance_crf.visualization import ROW_TITLES, draw_row, make_sheet, palette_image, read_image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+THRESHOLD_KEY = "MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--input", nargs="+", required=True, help="images, folders, glob patterns")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--confidence-threshold", type=float, help=f"least score of a detection ({THRESHOLD_KEY})"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="images at a time (default 1)")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, KEY VALUE ..."
+    )
+    args = parser.parse_args(argv)
+    if args.confidence_threshold is not None:
+        if not 0 <= args.confidence_threshold <= 1:
+            parser.error(f"--confidence-threshold is {args.confidence_threshold}; it is in 0..1")
+        args.opts = [*args.opts, THRESHOLD_KEY, args.confidence_threshold]
+    if args.batch_size < 1:
+        parser.error(f"--batch-size is {args.batch_size}; it must be at least 1")
+    return args
+
+
+def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
+    """The files that the arguments name, each once, folders and patterns expanded.
+
+    Raises:
+        FileNotFoundError: an argument names nothing.
+        ValueError: two files whose results would have one name, or one that the results in the
+            folder ``output`` would overwrite.
+    """
+    files: dict[Path, None] = {}
+    for argument in inputs:
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.exists():
+            found = [path]
+        else:
+            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+            found = [p for p in found if p.is_file()]
+        if not found:
+            kinds = " ".join(IMAGE_SUFFIXES)
+            raise FileNotFoundError(f"--input {argument} names no image (in folders: {kinds})")
+        files.update(dict.fromkeys(found))
+    by_stem: dict[str, Path] = {}
+    for path in files:
+        other = by_stem.setdefault(path.stem, path)
+        if other != path:
+            raise ValueError(
+                f"the results of {other} and {path} would both be named {path.stem!r}: run them "
+                "one after the other, with two --output folders"
+            )
+        if path.parent.resolve() == output.resolve():
+            raise ValueError(f"{path} lies in the --output folder: name another for the results")
+    return list(files)
+
+
+def read_batches(
+    files: Sequence[Path], batch_size: int, unreadable: list[str]
+) -> Iterator[list[tuple[Path, np.ndarray]]]:
+    """Batches of (file, (H, W, 3) RGB); what cannot be read is reported in ``unreadable``."""
+    batch = []
+    for path in files:
+        try:
+            batch.append((path, read_image(path)))
+        except (FileNotFoundError, ValueError) as error:
+            unreadable.append(str(error))
+            tqdm.write(str(error), file=sys.stderr)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def describe(path: Path, output: dict[str, Any], taxonomy: PartTaxonomy) -> dict[str, Any]:
+    """What is written as JSON: objects and segments in plain numbers and names."""
+    result = output["part_instances"]
+    height, width = result.image_size
+    objects = [
+        {
+            "id": index,
+            "category": taxonomy.object_names[category],
+            "score": round(score, 6),
+            "bbox": [round(v, 2) for v in box],
+        }
+        for index, (category, score, box) in enumerate(
+            zip(
+                result.classes.tolist(), result.scores.tolist(), result.boxes.tolist(), strict=True
+            ),
+            1,
+        )
+    ]
+    segments = [
+        {
+            "part_id": segment["category_id"] + 1,
+            "part": taxonomy.part_names[segment["category_id"]],
+            **segment,
+        }
+        for segment in output["panoptic_seg"][1]
+    ]
+    return {
+        "file_name": str(path),
+        "height": height,
+        "width": width,
+        "objects": objects,
+        "segments": segments,
+    }
+
+
+def write_results(
+    folder: Path, path: Path, image: np.ndarray, output: dict[str, Any], taxonomy: PartTaxonomy
+) -> None:
+    """The four files of one image, each whole or not at all."""
+    row = draw_row(image, output, taxonomy)
+    sheet = make_sheet([row], ROW_TITLES[: len(row)], legend=taxonomy)
+    with atomic_path(folder / f"{path.stem}.png") as temporary:
+        Image.fromarray(sheet).save(temporary)
+    result = output["part_instances"].to("cpu")
+    with atomic_path(folder / f"{path.stem}_parts.png") as temporary:
+        palette_image(result.part_map.numpy(), taxonomy).save(temporary)
+    write_object_map(folder / f"{path.stem}_objects.png", result.object_map.numpy())
+    with atomic_path(folder / f"{path.stem}.json") as temporary:
+        temporary.write_text(json.dumps(describe(path, output, taxonomy), indent=2) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 1 if a file could not be read."""
+    args = parse_args(argv)
+    files = find_images(args.input, args.output)
+    cfg = load_config(args.config_file, args.opts)
+    check_datasets(cfg)
+    predictor = PartInstancePredictor(cfg, batch_size=args.batch_size)
+    unreadable: list[str] = []
+    with tqdm(total=len(files), unit="image") as progress:
+        for batch in read_batches(files, args.batch_size, unreadable):
+            outputs = predictor([image[:, :, ::-1] for _, image in batch])
+            for (path, image), output in zip(batch, outputs, strict=True):
+                write_results(args.output, path, image, output, predictor.taxonomy)
+                progress.update()
+    print(f"{len(files) - len(unreadable)} images done, results in {args.output}")
+    if unreadable:
+        print("not readable:\n  " + "\n  ".join(unreadable), file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"demo.py: {error}")

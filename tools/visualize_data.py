@@ -1,0 +1,149 @@
+#!/usr/bin/env python
+"""Draw the ground truth of a data set: boxes, part colours, object outlines.
+
+    python tools/visualize_data.py --dataset synthetic_people_val --output output/pictures
+    python tools/visualize_data.py --config-file configs/SyntheticPeople/parts.yaml \\
+        --source dataloader --output output/pictures --num 20
+
+``--source dataloader`` draws what training sees, after augmentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    build_detection_train_loader,
+    detection_utils,
+)
+from PIL import Image
+from tqdm import tqdm
+
+from instance_crf import PartInstanceMapper
+from instance_crf.config import check_datasets, load_config
+from instance_crf.data.label_io import atomic_path
+from instance_crf.data.schema import IGNORE_LABEL, PartTaxonomy
+from instance_crf.visualization import (
+    draw_detections,
+    draw_part_instances,
+    draw_record,
+    make_sheet,
+    read_image,
+)
+
+TITLES = ("image + boxes", "part instances")
+Pictures = tuple[str, list[np.ndarray]]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", help="name of a registered data set")
+    parser.add_argument("--config-file", help="draw this config's DATASETS.TRAIN instead")
+    parser.add_argument(
+        "--source",
+        choices=["annotation", "dataloader"],
+        default="annotation",
+        help="the files, or what training sees (needs --config-file)",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--num", type=int, default=10, help="how many images (default 10)")
+    parser.add_argument("--legend", action="store_true", help="add the parts' names and colours")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides, KEY VALUE ...")
+    args = parser.parse_args(argv)
+    if (args.dataset is None) == (args.config_file is None):
+        parser.error("give either --dataset or --config-file")
+    if args.source == "dataloader" and args.config_file is None:
+        parser.error("--source dataloader needs --config-file")
+    if args.num < 1:
+        parser.error(f"--num is {args.num}; it must be at least 1")
+    return args
+
+
+def taxonomy_of(name: str) -> PartTaxonomy:
+    """The taxonomy of a registered data set; ValueError lists the data sets that have one."""
+    known = [n for n in DatasetCatalog if MetadataCatalog.get(n).get("taxonomy")]
+    if name not in known:
+        raise ValueError(f"{name!r} is no data set with parts. Known: {', '.join(sorted(known))}")
+    return MetadataCatalog.get(name).taxonomy
+
+
+def pictures_of_records(names: tuple[str, ...]) -> Iterator[Pictures]:
+    """(file stem, pictures) of every record, from its files."""
+    for name in names:
+        taxonomy = taxonomy_of(name)
+        for record in DatasetCatalog.get(name):
+            image = read_image(record["file_name"])
+            annotations = record.get("annotations", [])
+            boxes = draw_detections(
+                image,
+                np.array([a["bbox"] for a in annotations]),
+                classes=[a["category_id"] for a in annotations],
+                taxonomy=taxonomy,
+                object_ids=[a["object_id"] for a in annotations],
+            )
+            labelled = "part_file_name" in record
+            truth = [draw_record(record, taxonomy, image=image)] if labelled else []
+            yield f"{name}_{Path(record['file_name']).stem}", [boxes, *truth]
+
+
+def pictures_of_loader(cfg) -> Iterator[Pictures]:
+    """(file stem, pictures) of the training loader's images, augmented as in training."""
+    taxonomy = taxonomy_of(cfg.DATASETS.TRAIN[0])
+    mapper = PartInstanceMapper(cfg, is_train=True)
+    loader = build_detection_train_loader(cfg, mapper=mapper, num_workers=0)
+    for count, inputs in enumerate(chain.from_iterable(loader)):
+        image = inputs["image"].permute(1, 2, 0)
+        image = detection_utils.convert_image_to_rgb(image, cfg.INPUT.FORMAT)
+        image = np.ascontiguousarray(image, dtype=np.uint8)
+        instances = inputs["instances"]
+        ids = instances.gt_object_ids.tolist()
+        boxes, classes = instances.gt_boxes.tensor.numpy(), instances.gt_classes.tolist()
+        parts, objects = inputs["part_seg"].numpy().copy(), inputs["object_seg"].numpy()
+        parts[objects < 0] = IGNORE_LABEL  # neither is learned from there
+        yield (
+            f"{count:04d}_{Path(inputs['file_name']).stem}",
+            [
+                draw_detections(image, boxes, None, classes, taxonomy, object_ids=ids),
+                draw_part_instances(image, parts, objects, taxonomy),
+            ],
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.config_file is None:
+        names = (args.dataset,)
+        total = len(DatasetCatalog.get(args.dataset)) if taxonomy_of(args.dataset) else 0
+        pictures = pictures_of_records(names)
+    else:
+        cfg = load_config(args.config_file, args.opts)
+        check_datasets(cfg)
+        names = tuple(cfg.DATASETS.TRAIN)
+        total = args.num
+        from_files = args.source == "annotation"
+        pictures = pictures_of_records(names) if from_files else pictures_of_loader(cfg)
+    legend = taxonomy_of(names[0]) if args.legend else None
+    args.output.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for stem, row in tqdm(islice(pictures, args.num), total=min(args.num, total), unit="image"):
+        sheet = make_sheet([row], TITLES[: len(row)], legend=legend)
+        with atomic_path(args.output / f"{stem}.png") as temporary:
+            Image.fromarray(sheet).save(temporary)
+        written += 1
+    print(f"{written} pictures in {args.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"visualize_data.py: {error}")
