@@ -5,6 +5,8 @@ Sizes are pixels; `unit` is the height of the picture.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -28,7 +30,8 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     for rows in (slice(0, horizon), slice(horizon, height)):
         if rows.stop > rows.start:
-            colors = random_material(rng, height * 1.5).colors(ys[rows], xs[rows], height)
+            material = replace(random_material(rng, height * 1.5), fold=0.03)
+            colors = material.colors(ys[rows], xs[rows], height)
             canvas[rows] = colors.transpose(1, 2, 0)
     for _ in range(int(rng.integers(4, 15))):
         _draw_rubbish(rng, canvas)

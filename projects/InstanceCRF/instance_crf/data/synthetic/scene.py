@@ -35,16 +35,19 @@ class SyntheticSample(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How many people (odds of 1, 2, ...), and their standing height over the picture's."""
+    """How many people (odds of 1, 2, ...), their standing height over the picture's, and how they
+    crowd: the chance to stand beside somebody, and how far (over the own height)."""
 
     count_odds: tuple[float, ...]
     min_height: float
     max_height: float
+    crowding: float
+    spacing: tuple[float, float]
 
 
 SPLITS = {
-    "moderate": SplitSettings((0.16, 0.28, 0.3, 0.26), 0.6, 1.05),
-    "hard": SplitSettings((0.08, 0.12, 0.2, 0.23, 0.21, 0.16), 0.38, 1.05),
+    "moderate": SplitSettings((0.2, 0.3, 0.28, 0.22), 0.6, 1.05, 0.4, (0.2, 0.6)),
+    "hard": SplitSettings((0.1, 0.16, 0.22, 0.22, 0.18, 0.12), 0.38, 1.05, 0.5, (0.15, 0.5)),
 }
 _SPLIT_KEYS = {"moderate": 1, "hard": 2}
 
@@ -132,8 +135,8 @@ def _place_people(
         figure = Figure(rng, tall, outfits)
         outfits.append(figure.outfit)
         x0, y0, x1, y1 = figure.extent
-        if centres and rng.random() < 0.7:
-            step = tall * rng.uniform(0.08, 0.38) * pick(rng, (-1, 1))
+        if centres and rng.random() < settings.crowding:
+            step = tall * rng.uniform(*settings.spacing) * pick(rng, (-1, 1))
             centre = pick(rng, centres) + step
         else:
             centre = rng.uniform(0.1, 0.9) * width
