@@ -21,6 +21,7 @@ __all__: list[str] = []  # used by visualization.py alone
 Color = tuple[int, int, int]
 IGNORED_COLOR = (150, 150, 150)
 INK = (25, 25, 25)
+LUMA = (0.299, 0.587, 0.114)
 SMOOTH = 2  # pictures are drawn this much larger, then reduced: smooth edges
 
 
@@ -52,15 +53,28 @@ def enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
 def enlarge_labels(labels: np.ndarray, factor: int) -> np.ndarray:
     """Enlarge a label map with smooth borders: each pixel takes the label that linear
     interpolation of the labels' masks gives the most weight."""
-    size = (labels.shape[1] * factor, labels.shape[0] * factor)
-    best = np.full(size[::-1], -1.0, dtype=np.float32)
-    enlarged = np.zeros(size[::-1], dtype=np.int32)
+    height, width = labels.shape
+    best = np.full((height * factor, width * factor), -1.0, dtype=np.float32)
+    enlarged = np.zeros(best.shape, dtype=np.int32)
     for label in np.unique(labels):
-        mask = (labels == label).astype(np.float32)
-        weight = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
-        better = weight > best
-        best[better], enlarged[better] = weight[better], label
+        mask = labels == label
+        rows, columns = window_of(mask)
+        cut = mask[rows, columns].astype(np.float32)
+        size = (cut.shape[1] * factor, cut.shape[0] * factor)
+        weight = cv2.resize(cut, size, interpolation=cv2.INTER_LINEAR)
+        window = tuple(slice(s.start * factor, s.stop * factor) for s in (rows, columns))
+        better = weight > best[window]
+        best[window][better], enlarged[window][better] = weight[better], label
     return enlarged
+
+
+def window_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a mask (that is not empty) with one pixel around it, within the image."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(0, int(rows[0]) - 1), min(mask.shape[0], int(rows[-1]) + 2)),
+        slice(max(0, int(columns[0]) - 1), min(mask.shape[1], int(columns[-1]) + 2)),
+    )
 
 
 def reduce(canvas: np.ndarray) -> np.ndarray:
@@ -72,7 +86,7 @@ def reduce(canvas: np.ndarray) -> np.ndarray:
 
 def fade(canvas: np.ndarray, amount: float = 0.5) -> None:
     """Take colour out of a float canvas, in place: what is drawn over it stands out."""
-    grey = canvas @ np.array([0.299, 0.587, 0.114], dtype=canvas.dtype)
+    grey = canvas @ np.array(LUMA, dtype=canvas.dtype)
     canvas *= 1 - amount
     canvas += amount * grey[..., None]
 
@@ -103,12 +117,14 @@ def blend_parts(
 
 
 def outline(canvas: np.ndarray, mask: np.ndarray, color: Color, factor: int) -> None:
-    """Draw a line along the inside of a mask, a thin dark one within it, in place."""
-    padded = np.pad(mask.astype(np.uint8), 1)  # the border of the image is no outline of its own
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    """Draw a line along the inside of a mask, a thin dark one within it, in place. Where the
+    image's border cuts the mask there is no line."""
+    window = window_of(mask)  # with one pixel of what is not the mask, but at the image's border
+    mask, part = mask[window], canvas[window]
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     line = max(1.5, min(2.2, factor / 2)) * SMOOTH
-    canvas[mask & (depth <= line + 0.6 * SMOOTH)] = INK
-    canvas[mask & (depth <= line)] = color
+    part[mask & (depth <= line + 0.6 * SMOOTH)] = INK
+    part[mask & (depth <= line)] = color
 
 
 def tag_text(index: int, scores: Mapping[int, float] | None) -> str:
@@ -147,6 +163,8 @@ def draw_tags(
         ):
             top += h / 2
         taken.append((left, top, left + w, top + h))
-        draw.rounded_rectangle(taken[-1], 3, fill=object_color(index), outline=INK)
-        draw.text((left + w / 2, top + h / 2), text, INK, font, anchor="mm")
+        plate = object_color(index)
+        draw.rounded_rectangle(taken[-1], 3, fill=plate, outline=INK)
+        letters = INK if np.dot(plate, LUMA) > 90 else (255, 255, 255)
+        draw.text((left + w / 2, top + h / 2), text, letters, font, anchor="mm")
     return np.asarray(image)
