@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -28,20 +28,36 @@ def parallel_map(
     description: str,
     workers: int | None = None,
     processes: bool = False,
+    each: Callable[[Item, Result], object] | None = None,
 ) -> list[Result]:
     """``[function(item) for item in items]`` with ``workers`` at once and a bar with the time left.
 
-    The first exception stops the work and is raised. Threads by default: image decoding releases
-    the interpreter lock. ``processes=True`` (``function`` must then be importable) for work in
-    Python.
+    The first exception stops the work and is raised.
+
+    Args:
+        function: what to do; importable if ``processes``.
+        items: in the order of the results.
+        description: of the bar.
+        workers: default one a core.
+        processes: for work in Python. Threads do where decoding images, which releases the
+            interpreter lock, takes the time.
+        each: called in this process with an item and its result, as soon as it is there.
     """
     workers = default_workers() if workers is None else workers
     progress: dict = {"total": len(items), "desc": description, "disable": len(items) < 50}
-    if workers <= 1 or len(items) < 50:
-        return [function(item) for item in tqdm(items, **progress)]
-    executor = (ProcessPoolExecutor if processes else ThreadPoolExecutor)(workers)
+    executor: Executor | None = None
+    results: Iterable[Result] = map(function, items)
+    if workers > 1 and len(items) >= 50:
+        kind = ProcessPoolExecutor if processes else ThreadPoolExecutor
+        executor = kind(workers)
+        results = executor.map(function, items, chunksize=8)
+    collected = []
     try:
-        chunks: Iterable[Result] = executor.map(function, items, chunksize=16)
-        return list(tqdm(chunks, **progress))
+        for item, result in zip(items, tqdm(results, **progress), strict=True):
+            if each is not None:
+                each(item, result)
+            collected.append(result)
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+    return collected

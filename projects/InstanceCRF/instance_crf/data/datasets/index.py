@@ -26,7 +26,14 @@ from ..label_io import atomic_path, image_size, read_object_map, read_part_map
 from ..parallel import parallel_map
 from ..schema import IGNORE_LABEL, PartTaxonomy
 
-__all__ = ["ImageFiles", "load_index", "object_boxes"]
+__all__ = [
+    "ImageFiles",
+    "index_image",
+    "load_index",
+    "make_record",
+    "object_boxes",
+    "read_classes",
+]
 
 logger = logging.getLogger(__name__)
 _FORMAT = 1
@@ -72,7 +79,7 @@ def load_index(
     Raises:
         ValueError: lists the first broken files and how many there are. Nothing is cached then.
     """
-    given = _read_classes(classes, taxonomy)
+    given = read_classes(classes, taxonomy)
     key = _cache_key(taxonomy, given)
     known = _read_cache(cache, key)
     stamps = [f.stamp() for f in files]
@@ -89,7 +96,7 @@ def load_index(
             known[files[i].image_id] = entry | {"stamp": stamps[i]}
         known = {f.image_id: known[f.image_id] for f in files}
         _write_cache(cache, key, known)
-    return [_record(f, known[f.image_id]) for f in files]
+    return [make_record(f, known[f.image_id]) for f in files]
 
 
 def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
@@ -115,12 +122,22 @@ def object_class_by_parts(
 
 def _entry_or_error(files: ImageFiles, *, taxonomy: PartTaxonomy, given: dict) -> dict | str:
     try:
-        return _entry(files, taxonomy, given.get(files.image_id, {}))
+        return index_image(files, taxonomy, given.get(files.image_id, {}))
     except (OSError, ValueError) as error:
         return str(error)
 
 
-def _entry(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]) -> dict:
+def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]) -> dict:
+    """The entry of one image: ``size`` and, if labelled, ``objects`` (id, x1, y1, x2, y2, class).
+
+    Args:
+        files: of the image.
+        taxonomy: known parts.
+        given: object id -> class, where the parts do not tell.
+
+    Raises:
+        FileNotFoundError, ValueError: names the file and both values.
+    """
     height, width = image_size(files.photo)
     if files.parts is None:
         return {"size": [height, width]}
@@ -169,7 +186,8 @@ def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> Non
         )
 
 
-def _record(files: ImageFiles, entry: dict) -> dict:
+def make_record(files: ImageFiles, entry: dict) -> dict:
+    """The record of an image, from its entry in the index."""
     height, width = entry["size"]
     record = {
         "file_name": files.photo,
@@ -202,7 +220,8 @@ def _refuse_broken(problems: list[str], total: int) -> None:
         )
 
 
-def _read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
+def read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
+    """``object_classes.json`` as {image id: {object id: class}}; empty if there is no such file."""
     if path is None or not path.is_file() or taxonomy.num_objects == 1:
         return {}
     try:

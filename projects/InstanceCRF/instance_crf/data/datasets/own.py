@@ -24,10 +24,10 @@ from detectron2.config import CfgNode
 
 from ..schema import PartTaxonomy
 from .canonical import IMAGE_SUFFIXES, files_by_stem, list_files, read_id_list
-from .index import load_index
+from .index import ImageFiles, load_index
 from .register import register_parts
 
-__all__ = ["OwnDataset", "apply_part_yaml", "read_part_yaml", "register_part_yaml"]
+__all__ = ["OwnDataset", "apply_part_yaml", "own_files", "read_part_yaml", "register_part_yaml"]
 
 _KEYS = {"name", "parts", "splits", "objects", "owners", "flip_pairs", "colors"}
 _SPLIT_KEYS = {"images", "parts", "objects", "list"}
@@ -67,15 +67,11 @@ def register_part_yaml(path: str | Path) -> list[str]:
     """Register every split of a part YAML as ``<name>_<split>``; returns these names."""
     own = read_part_yaml(path)
     names = []
+    root = Path(path).expanduser().parent
     for split, paths in own.splits.items():
         name = f"{own.name}_{split}"
-        register_parts(
-            name,
-            partial(_load, paths, own.taxonomy, Path(path).expanduser().parent / f".{name}_index"),
-            own.taxonomy,
-            root=str(Path(path).expanduser().parent),
-            split=split,
-        )
+        loader = partial(_load, paths, own.taxonomy, root / f".{name}_index.json")
+        register_parts(name, loader, own.taxonomy, root=str(root), split=split)
         names.append(name)
     return names
 
@@ -97,14 +93,25 @@ def apply_part_yaml(cfg: CfgNode) -> None:
     cfg.MODEL.INSTANCE_CRF.PART_OWNER = list(own.taxonomy.part_owner)
 
 
-def _load(paths: dict[str, Path], taxonomy: PartTaxonomy, cache: Path) -> list[dict]:
+def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
+    """The files of one split of a part YAML.
+
+    Raises:
+        FileNotFoundError: a folder or a listed file is missing.
+    """
+    for key in ("parts", "objects"):
+        if not paths[key].is_dir():
+            raise FileNotFoundError(f"The folder of {key} {paths[key]} does not exist.")
     photos = files_by_stem(paths["images"], IMAGE_SUFFIXES)
     ids = read_id_list(paths["list"]) if "list" in paths else sorted(photos)
     ids = [i if i in photos else Path(i).stem for i in ids]  # "0001.jpg" is allowed as well
     if not ids:
         raise FileNotFoundError(f"No photo ({', '.join(IMAGE_SUFFIXES)}) in {paths['images']}.")
-    files = list_files(paths["images"], paths["parts"], paths["objects"], ids)
-    return load_index(files, taxonomy, cache=cache.with_suffix(".json"))
+    return list_files(paths["images"], paths["parts"], paths["objects"], ids)
+
+
+def _load(paths: dict[str, Path], taxonomy: PartTaxonomy, cache: Path) -> list[dict]:
+    return load_index(own_files(paths), taxonomy, cache=cache)
 
 
 def _taxonomy(content: dict) -> PartTaxonomy:
@@ -114,8 +121,9 @@ def _taxonomy(content: dict) -> PartTaxonomy:
     if owners is None and len(objects) > 1:
         raise ValueError(f"several objects {list(objects)} need 'owners': {{part: object}}.")
     owner = dict.fromkeys(parts, objects[0]) if owners is None else dict(owners)
-    strangers = [p for p in owner if p not in parts] + [o for o in owner.values() if o not in
-    objects] if strangers:
+    strangers = [p for p in owner if p not in parts]
+    strangers += [o for o in owner.values() if o not in objects]
+    if strangers:
         raise ValueError(f"'owners' names {strangers[0]!r}, which is in neither parts nor objects.")
     missing = [p for p in parts if p not in owner]
     if missing:

@@ -26,7 +26,7 @@ def register_canonical(name: str, root: str | Path, split: str, taxonomy: PartTa
     Registering a name again replaces it, so a notebook cell may run twice.
     """
     loader = partial(load_canonical, root, split, taxonomy)
-    register_parts(name, loader, taxonomy, root=str(root), split=split)
+    register_parts(name, loader, taxonomy, root=str(root), split=split, layout="canonical")
 
 
 def register_parts(

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""CIHP is in the canonical layout as released: put its id lists in place, check it, index it.
+
+    python datasets/prepare_cihp.py [--source DIR/instance-level_human_parsing]
+
+Nothing of the release is changed. Missing ``Instance_ids`` are no problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from instance_crf.data.datasets.canonical import files_by_stem, load_canonical, split_folder
+from instance_crf.data.datasets.cihp import CIHP_TAXONOMY
+from instance_crf.data.datasets.register import dataset_root
+from instance_crf.data.label_io import atomic_path
+from instance_crf.data.prepare import PreparationError, exit_code, require_folder, write_taxonomy
+from instance_crf.data.verify import verify_split
+
+
+def place_list(root: Path, split: str) -> None:
+    """Make sure that ``<Split>/<split>_id.txt`` exists: from the root, else from the photos."""
+    folder = require_folder(split_folder(root, split), "a split of CIHP (--source)")
+    target = folder / f"{split}_id.txt"
+    if target.is_file():
+        return
+    elsewhere = root / target.name
+    with atomic_path(target) as temporary:
+        if elsewhere.is_file():
+            shutil.copyfile(elsewhere, temporary)
+        else:
+            ids = sorted(files_by_stem(folder / "Images", (".jpg",)))
+            temporary.write_text("".join(f"{i}\n" for i in ids))
+            print(f"{target} was missing; it lists the {len(ids)} photos now.")
+
+
+def main(argv: list[str] | None = None) -> None:
+    default = Path(dataset_root()) / "instance-level_human_parsing"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, default=default)
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], help="default: both")
+    parser.add_argument("--no-verify", action="store_true", help="only place lists and index")
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args(argv)
+    root = require_folder(args.source, "CIHP as released (--source)")
+    for split in args.splits:
+        place_list(root, split)
+        if not args.no_verify:
+            report = verify_split(root, split, CIHP_TAXONOMY, workers=args.workers)
+            print(report.describe())
+            if not report.ok:
+                raise PreparationError(f"{split_folder(root, split)} cannot be used; see above.")
+        write_taxonomy(root, CIHP_TAXONOMY)
+        records = load_canonical(root, split, CIHP_TAXONOMY)
+        print(f"{split_folder(root, split)}: {len(records)} images indexed.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code(main))
