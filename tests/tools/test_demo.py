@@ -1,0 +1,122 @@
+"""tools/demo.py: four files an image that agree with one another and with the model."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+
+from instance_crf.config import load_config
+from instance_crf.data.label_io import read_object_map, read_part_map
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("demo", ROOT / "tools" / "demo.py")
+demo = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(demo)
+
+TINY = """
+    MODEL.SLIM_RESNET.STEM_CHANNELS 8 MODEL.SLIM_RESNET.CHANNELS [10,12,14,16]
+    MODEL.SLIM_RESNET.BLOCKS [1,1,1,1] MODEL.FPN.OUT_CHANNELS 16 MODEL.SEM_SEG_HEAD.CONVS_DIM 16
+    MODEL.RPN.CONV_DIMS [16] MODEL.ROI_BOX_HEAD.FC_DIM 16 MODEL.DEVICE cpu
+    INPUT.MIN_SIZE_TEST 64 INPUT.MAX_SIZE_TEST 96
+    MODEL.INSTANCE_CRF.DETECTIONS.MAX_PER_IMAGE 2 MODEL.INSTANCE_CRF.NUM_ITERATIONS.TEST 1
+""".split()
+CONFIG = str(ROOT / "configs/SyntheticPeople/Base-SyntheticPeople.yaml")
+
+
+@pytest.fixture(scope="module")
+def opts(tmp_path_factory):
+    weights = tmp_path_factory.mktemp("model") / "random.pth"
+    torch.manual_seed(0)
+    model = build_model(load_config(CONFIG, TINY))
+    torch.save({"model": model.state_dict()}, weights)
+    return [*TINY, "MODEL.WEIGHTS", str(weights)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two photos, a text file, and an image file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("wide.jpg", (40, 70)), ("tall.png", (70, 40))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("not an image by name")
+    return folder
+
+
+def run(photos, output, opts, *more):
+    arguments = ["--config-file", CONFIG, "--input", str(photos), "--output", str(output), *more]
+    return demo.main([*arguments, "--opts", *opts])
+
+
+def test_writes_maps_and_segments_that_agree(photos, tmp_path, opts):
+    output = tmp_path / "out"
+    status = run(photos, output, opts, "--confidence-threshold", "0", "--batch-size", "2")
+    assert status == 0
+    kinds = ("{}.png", "{}_parts.png", "{}_objects.png", "{}.json")
+    expected = {kind.format(stem) for stem in ("wide", "tall") for kind in kinds}
+    assert {path.name for path in output.iterdir()} == expected
+    segments_seen = 0
+    for stem, size in (("wide", (40, 70)), ("tall", (70, 40))):
+        parts = read_part_map(output / f"{stem}_parts.png")
+        objects = read_object_map(output / f"{stem}_objects.png")
+        described = json.loads((output / f"{stem}.json").read_text())
+        assert parts.shape == objects.shape == size
+        assert (described["height"], described["width"]) == size
+        assert ((parts == 0) == (objects == 0)).all()
+        for segment in described["segments"]:
+            where = (parts == segment["part_id"]) & (objects == segment["instance_id"])
+            assert where.sum() == segment["area"]
+        assert sum(s["area"] for s in described["segments"]) == (parts > 0).sum()
+        assert {o["id"] for o in described["objects"]} == set(np.unique(objects)) - {0}
+        segments_seen += len(described["segments"])
+    assert segments_seen > 0, "the random model finds nothing: choose another seed"
+
+
+def test_threshold_one_finds_nothing_and_says_so_in_every_file(photos, tmp_path, opts):
+    assert run(photos, tmp_path / "out", opts, "--confidence-threshold", "1") == 0
+    described = json.loads((tmp_path / "out" / "wide.json").read_text())
+    assert described["objects"] == described["segments"] == []
+    assert not read_part_map(tmp_path / "out" / "wide_parts.png").any()
+
+
+def test_unreadable_files_are_named_and_the_others_done(photos, tmp_path, opts, capsys):
+    (photos / "broken.jpg").write_bytes(b"junk")
+    assert run(photos, tmp_path / "out", opts) == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert (tmp_path / "out" / "wide.json").exists()
+    assert not list((tmp_path / "out").glob("broken*"))
+
+
+def test_inputs_are_files_folders_and_patterns_each_once(photos, tmp_path):
+    inputs = [str(photos), str(photos / "*.jpg"), str(photos / "tall.png")]
+    found = demo.find_images(inputs, tmp_path / "out")
+    assert sorted(path.name for path in found) == ["tall.png", "wide.jpg"]
+
+
+def test_inputs_that_name_nothing_are_refused(photos, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for nothing in (photos / "absent.jpg", photos / "*.gif", empty):
+        with pytest.raises(FileNotFoundError, match="names no image"):
+            demo.find_images([str(nothing)], tmp_path / "out")
+
+
+def test_results_never_overwrite(photos, tmp_path):
+    with pytest.raises(ValueError, match="lies in the --output folder"):
+        demo.find_images([str(photos)], photos)
+    (photos / "wide.png").write_bytes((photos / "tall.png").read_bytes())
+    with pytest.raises(ValueError, match="would both be named 'wide'"):
+        demo.find_images([str(photos)], tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrong", [["--confidence-threshold", "1.5"], ["--batch-size", "0"]])
+def test_wrong_arguments_are_refused(photos, tmp_path, wrong, capsys):
+    with pytest.raises(SystemExit):
+        run(photos, tmp_path, [], *wrong)
+    assert wrong[0] in capsys.readouterr().err
