@@ -183,9 +183,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--val", type=_at_least(1), help="validation pictures")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed: other people")
     parser.add_argument("--size", type=_at_least(32), default=160, help="pixels, width and height")
-    parser.add_argument(
-        "--workers", type=_at_least(1), default=default_workers(), help="processes"
-    )
+    parser.add_argument("--workers", type=_at_least(1), default=default_workers(), help="processes")
     parser.add_argument("--force", action="store_true", help="replace what is there")
     return parser.parse_args(arguments)
 

@@ -89,8 +89,15 @@ def _post(
     half_width = unit * rng.uniform(0.014, 0.042)
     foot = at + np.array([rng.normal(0, 0.05) * reach, reach])
     shapes = [
-        Shape(at, foot, (half_width, half_width * rng.uniform(0.9, 1.3)), BACKGROUND,
-              random_material(rng, unit), start_cap=SOFT, light=rng.uniform(-0.25, 0.25))
+        Shape(
+            at,
+            foot,
+            (half_width, half_width * rng.uniform(0.9, 1.3)),
+            BACKGROUND,
+            random_material(rng, unit),
+            start_cap=SOFT,
+            light=rng.uniform(-0.25, 0.25),
+        )
     ]
     if rng.random() < 0.4:
         knob = half_width * rng.uniform(1.2, 2.2)
@@ -102,8 +109,15 @@ def _bowl(rng: np.random.Generator, at: np.ndarray, unit: float) -> list[Shape]:
     radius = unit * rng.uniform(0.04, 0.12)
     down = at + np.array([0.0, radius * rng.uniform(0.2, 0.8)])
     return [
-        Shape(at, down, (radius, radius * 0.85), BACKGROUND, random_material(rng, unit),
-              start_cap=FLAT, light=rng.uniform(-0.25, 0.25))
+        Shape(
+            at,
+            down,
+            (radius, radius * 0.85),
+            BACKGROUND,
+            random_material(rng, unit),
+            start_cap=FLAT,
+            light=rng.uniform(-0.25, 0.25),
+        )
     ]
 
 
@@ -115,8 +129,17 @@ def _head_blob(rng: np.random.Generator, at: np.ndarray, unit: float) -> list[Sh
     end = at + np.array([rng.normal(0, 0.2), 1.0]) * radius * rng.uniform(0.3, 0.9)
     shapes = [Shape(at, end, (radius, radius * 0.92), BACKGROUND, skin, depth=1)]
     if rng.random() < 0.6:
-        shapes.append(Shape(at - [0, radius * 0.3], at, (radius, radius), BACKGROUND, hair, depth=2,
-                            end_cap=FLAT))
+        shapes.append(
+            Shape(
+                at - [0, radius * 0.3],
+                at,
+                (radius, radius),
+                BACKGROUND,
+                hair,
+                depth=2,
+                end_cap=FLAT,
+            )
+        )
     if rng.random() < 0.5:
         shapes += _post(rng, end, unit)
     return shapes
@@ -137,8 +160,15 @@ def _lone_limb(rng: np.random.Generator, at: np.ndarray, unit: float) -> list[Sh
     return [
         Shape(at, middle, (width, width * 0.85), BACKGROUND, cloth, light=light),
         Shape(middle, end, (width * 0.85, width * 0.6), BACKGROUND, lower, depth=1, light=light),
-        Shape(end, end + (end - middle) * 0.2, (width * 0.65, width * 0.5), BACKGROUND, skin,
-              light=light, start_cap=ROUND),
+        Shape(
+            end,
+            end + (end - middle) * 0.2,
+            (width * 0.65, width * 0.5),
+            BACKGROUND,
+            skin,
+            light=light,
+            start_cap=ROUND,
+        ),
     ]
 
 
@@ -159,8 +189,16 @@ def _clothes(rng: np.random.Generator, at: np.ndarray, unit: float) -> list[Shap
     down = at + np.array([rng.normal(0, 0.1), 1.0]) * size
     widths = tuple(float(size * v) for v in rng.uniform(0.2, 0.42, 3))
     return [
-        Shape(at, down, widths, BACKGROUND, random_material(rng, unit), start_cap=SOFT, end_cap=4.0,
-              light=rng.uniform(-0.2, 0.2))
+        Shape(
+            at,
+            down,
+            widths,
+            BACKGROUND,
+            random_material(rng, unit),
+            start_cap=SOFT,
+            end_cap=4.0,
+            light=rng.uniform(-0.2, 0.2),
+        )
     ]
 
 

@@ -68,10 +68,12 @@ def sample_outfit(rng: np.random.Generator, height: float, others: list[Outfit])
         trousers=trousers,
         shoes=plain_material(rng, random_color(rng) * np.float32(rng.uniform(0.3, 1))),
         hat=random_material(rng, height) if rng.random() < 0.15 else None,
-        sleeve=pick(rng, (0.0, rng.uniform(0.3, 0.9), rng.uniform(1.2, 1.7), 1.95),
-                    (0.14, 0.34, 0.12, 0.4)),
-        trouser_leg=pick(rng, (rng.uniform(0.25, 0.9), rng.uniform(1.1, 1.6), 1.95),
-                         (0.28, 0.14, 0.58)),
+        sleeve=pick(
+            rng, (0.0, rng.uniform(0.3, 0.9), rng.uniform(1.2, 1.7), 1.95), (0.14, 0.34, 0.12, 0.4)
+        ),
+        trouser_leg=pick(
+            rng, (rng.uniform(0.25, 0.9), rng.uniform(1.1, 1.6), 1.95), (0.28, 0.14, 0.58)
+        ),
         skirt=bool(rng.random() < 0.1),
         long_hair=bool(rng.random() < 0.35),
         bald=bool(rng.random() < 0.08),
@@ -92,9 +94,12 @@ class Figure:
 
     def _extent(self) -> np.ndarray:
         """(4,) x0, y0, x1, y1 of the joints in pixels, about the hips' middle."""
-        points = np.array([
-            joint[:2] for name, joint in self._joints.items() if not name.endswith("facing")
-        ]) * self.height
+        points = (
+            np.array(
+                [joint[:2] for name, joint in self._joints.items() if not name.endswith("facing")]
+            )
+            * self.height
+        )
         return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
     def layer(self, x: float, y: float) -> Layer:
@@ -138,16 +143,32 @@ class Figure:
         hem = joints["hip"] + 0.06 * (joints["hip"] - joints["chest"])
         neck = (joints["chest"], joints["chin"] + 0.1 * (joints["crown"] - joints["chin"]))
         shapes = [
-            self._shape(origin, (joints["chest"], hem), tuple(widths), TORSO, outfit.shirt, 0.015,
-                        start_cap=SOFT, end_cap=4.0),
+            self._shape(
+                origin,
+                (joints["chest"], hem),
+                tuple(widths),
+                TORSO,
+                outfit.shirt,
+                0.015,
+                start_cap=SOFT,
+                end_cap=4.0,
+            ),
             self._shape(origin, neck, (0.042, 0.034), TORSO, outfit.skin, 0.01),
         ]
         if outfit.skirt:
             knees = (joints["knee-1"] + joints["knee+1"]) / 2
             shapes.append(
-                self._shape(origin, (joints["hip"], 0.75 * knees),
-                            (widths[-1] * 0.95, widths[-1] * 1.15, widths[-1] * 1.3), UPPER_LEGS,
-                            outfit.trousers, 0.012, start_cap=4.0, end_cap=8.0))
+                self._shape(
+                    origin,
+                    (joints["hip"], 0.75 * knees),
+                    (widths[-1] * 0.95, widths[-1] * 1.15, widths[-1] * 1.3),
+                    UPPER_LEGS,
+                    outfit.trousers,
+                    0.012,
+                    start_cap=4.0,
+                    end_cap=8.0,
+                )
+            )
         return shapes
 
     def _head(self, origin: np.ndarray) -> list[Shape]:
@@ -157,20 +178,43 @@ class Figure:
         radius = 0.054 * float(np.clip(self._girth, 0.95, 1.12))
         ends = (crown - 0.4 * up, chin + 0.34 * up)
         shapes = [
-            self._shape(origin, ends, (radius * 1.06, radius * 0.9), HEAD, outfit.skin, 0.02,
-                        paint=self._face_painter(facing))
+            self._shape(
+                origin,
+                ends,
+                (radius * 1.06, radius * 0.9),
+                HEAD,
+                outfit.skin,
+                0.02,
+                paint=self._face_painter(facing),
+            )
         ]
         behind = -0.03 * facing
         if outfit.long_hair and not outfit.bald:
             shapes.append(
-                self._shape(origin, (crown - 0.35 * up + behind, chin - 0.35 * up + behind),
-                            (radius * 1.12, radius * 1.0), HEAD, outfit.hair, -0.03 * facing[2],
-                            end_cap=SOFT))
+                self._shape(
+                    origin,
+                    (crown - 0.35 * up + behind, chin - 0.35 * up + behind),
+                    (radius * 1.12, radius * 1.0),
+                    HEAD,
+                    outfit.hair,
+                    -0.03 * facing[2],
+                    end_cap=SOFT,
+                )
+            )
         if outfit.hat is not None:
             brim = crown - 0.3 * up
             shapes.append(
-                self._shape(origin, (crown, brim), (radius * 0.9, radius * 1.2), HEAD, outfit.hat,
-                            0.03, start_cap=SOFT, end_cap=FLAT))
+                self._shape(
+                    origin,
+                    (crown, brim),
+                    (radius * 0.9, radius * 1.2),
+                    HEAD,
+                    outfit.hat,
+                    0.03,
+                    start_cap=SOFT,
+                    end_cap=FLAT,
+                )
+            )
         return shapes
 
     def _face_painter(self, facing: np.ndarray):
@@ -202,8 +246,14 @@ class Figure:
             joints[f"{name}{side:+d}"] for name in ("shoulder", "elbow", "wrist", "fingers")
         )
         limb = self._limb(
-            origin, (shoulder, elbow, wrist), (0.04, 0.034, 0.026), girth,
-            (UPPER_ARMS, LOWER_ARMS), (outfit.shirt, outfit.skin), outfit.sleeve, bias=0.02,
+            origin,
+            (shoulder, elbow, wrist),
+            (0.04, 0.034, 0.026),
+            girth,
+            (UPPER_ARMS, LOWER_ARMS),
+            (outfit.shirt, outfit.skin),
+            outfit.sleeve,
+            bias=0.02,
         )
         hand = self._shape(origin, (wrist, fingers), (0.027, 0.021), LOWER_ARMS, outfit.skin, 0.018)
         return [hand, *limb]
@@ -215,8 +265,14 @@ class Figure:
         )
         reach = 0.3 if outfit.skirt else outfit.trouser_leg
         limb = self._limb(
-            origin, (hip, knee, ankle), (0.06, 0.046, 0.03), girth,
-            (UPPER_LEGS, LOWER_LEGS), (outfit.trousers, outfit.skin), reach, bias=0.0,
+            origin,
+            (hip, knee, ankle),
+            (0.06, 0.046, 0.03),
+            girth,
+            (UPPER_LEGS, LOWER_LEGS),
+            (outfit.trousers, outfit.skin),
+            reach,
+            bias=0.0,
         )
         heel = ankle - 0.2 * (toes - ankle)
         foot = self._shape(origin, (heel, toes), (0.03, 0.024), LOWER_LEGS, outfit.shoes, 0.005)
@@ -242,14 +298,24 @@ class Figure:
         root, middle, tip = joints
         root_width, middle_width, tip_width = (width * girth for width in widths)
         upper = self._shape(
-            origin, (root, middle), (root_width, middle_width), parts[0],
-            cloth if reach > 0 else skin, bias,
-            cut=reach if 0 < reach < 1 else None, cut_material=skin,
+            origin,
+            (root, middle),
+            (root_width, middle_width),
+            parts[0],
+            cloth if reach > 0 else skin,
+            bias,
+            cut=reach if 0 < reach < 1 else None,
+            cut_material=skin,
         )
         lower = self._shape(
-            origin, (middle, tip), (middle_width, tip_width), parts[1],
-            cloth if reach > 1 else skin, bias,
-            cut=reach - 1 if 1 < reach < 2 else None, cut_material=skin,
+            origin,
+            (middle, tip),
+            (middle_width, tip_width),
+            parts[1],
+            cloth if reach > 1 else skin,
+            bias,
+            cut=reach - 1 if 1 < reach < 2 else None,
+            cut_material=skin,
         )
         if lower.depth > upper.depth:
             lower.start_cap, upper.end_cap = FLAT, ROUND

@@ -1,7 +1,7 @@
 """Colours and textures of synthetic people, their clothes and the clutter around them.
 
-Shapes: (h, w) the pixels of a shape's window; colours are RGB, float32, 0-255. Many colours are kept
-planar, (3, h, w), which NumPy works through several times faster than (h, w, 3).
+Shapes: (h, w) the pixels of a shape's window; colours are RGB, float32, 0-255. Many colours are
+kept planar, (3, h, w), which NumPy works through several times faster than (h, w, 3).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def pick(rng: np.random.Generator, options: Sequence, odds: Sequence[float] | No
     if odds is None:
         return options[int(rng.random() * len(options))]
     place = rng.random() * sum(odds)
-    for option, share in zip(options, odds):
+    for option, share in zip(options, odds, strict=True):
         place -= share
         if place < 0:
             return option

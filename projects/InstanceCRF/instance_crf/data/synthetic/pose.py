@@ -98,14 +98,15 @@ def _sample_arm(rng: np.random.Generator, swing: float) -> Limb:
         ("hang", "bent", "hip", "crossed", "raised", "forward", "free"),
         (0.27, 0.17, 0.1, 0.1, 0.13, 0.11, 0.12),
     )
+    draw = rng.uniform
     flexion, abduction, twist, bend = {
-        "hang": (rng.normal(0, 12), abs(rng.normal(10, 8)), rng.normal(10, 20), rng.uniform(0, 30)),
-        "bent": (rng.normal(5, 20), rng.uniform(2, 30), rng.uniform(-20, 60), rng.uniform(40, 130)),
-        "hip": (rng.uniform(-20, 5), rng.uniform(35, 55), rng.uniform(70, 100), rng.uniform(75, 105)),
-        "crossed": (rng.uniform(10, 40), rng.uniform(0, 20), rng.uniform(55, 90), rng.uniform(80, 120)),
-        "raised": (rng.uniform(-20, 60), rng.uniform(85, 175), rng.uniform(-60, 60), rng.uniform(0, 110)),
-        "forward": (rng.uniform(40, 140), rng.uniform(-10, 35), rng.uniform(-30, 50), rng.uniform(0, 70)),
-        "free": (rng.uniform(-45, 150), rng.uniform(0, 130), rng.uniform(-60, 100), rng.uniform(0, 140)),
+        "hang": (rng.normal(0, 12), abs(rng.normal(10, 8)), rng.normal(10, 20), draw(0, 30)),
+        "bent": (rng.normal(5, 20), draw(2, 30), draw(-20, 60), draw(40, 130)),
+        "hip": (draw(-20, 5), draw(35, 55), draw(70, 100), draw(75, 105)),
+        "crossed": (draw(10, 40), draw(0, 20), draw(55, 90), draw(80, 120)),
+        "raised": (draw(-20, 60), draw(85, 175), draw(-60, 60), draw(0, 110)),
+        "forward": (draw(40, 140), draw(-10, 35), draw(-30, 50), draw(0, 70)),
+        "free": (draw(-45, 150), draw(0, 130), draw(-60, 100), draw(0, 140)),
     }[kind]
     return Limb(
         float(np.deg2rad(flexion) + swing * 0.7),

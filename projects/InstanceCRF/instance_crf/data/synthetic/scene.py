@@ -128,8 +128,10 @@ def _place_people(
     people: list[tuple[float, Layer]] = []
     typical = rng.uniform(settings.min_height, settings.max_height)
     for _ in range(count):
-        tall = typical * rng.uniform(0.8, 1.25) if rng.random() < 0.6 else rng.uniform(
-            settings.min_height, settings.max_height
+        tall = (
+            typical * rng.uniform(0.8, 1.25)
+            if rng.random() < 0.6
+            else rng.uniform(settings.min_height, settings.max_height)
         )
         tall = float(np.clip(tall, settings.min_height, settings.max_height)) * height
         figure = Figure(rng, tall, outfits)
