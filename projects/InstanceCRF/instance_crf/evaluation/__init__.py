@@ -1,7 +1,7 @@
 """Evaluation of instance-level parsing, usable without a model and without Detectron2.
 
-The names below import NumPy, SciPy and pycocotools only. :mod:`.evaluators` is the one module
-that needs Detectron2; ``PartInstanceEvaluator`` is imported from it when first asked for.
+What is imported here needs NumPy, SciPy and pycocotools only. :mod:`.evaluators` is the one
+module that needs Detectron2; its names are imported from it when first asked for.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ __all__ = [
     "Parsing",
     "PartInstanceEvaluator",
     "PartParsingMetrics",
+    "PredictionExporter",
     "Protocol",
+    "export_predictions",
     "get_protocol",
 ]
 
 
 def __getattr__(name: str):
-    if name == "PartInstanceEvaluator":
-        from .evaluators import PartInstanceEvaluator
+    # These need Detectron2 or torch, which the rest does without.
+    if name in ("PartInstanceEvaluator", "PredictionExporter"):
+        from . import evaluators
 
-        return PartInstanceEvaluator
+        return getattr(evaluators, name)
+    if name == "export_predictions":
+        from .export import export_predictions
+
+        return export_predictions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

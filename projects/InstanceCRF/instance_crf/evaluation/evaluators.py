@@ -19,13 +19,14 @@ from detectron2.utils import comm
 from ..data.label_io import atomic_path, read_object_map, read_part_map
 from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
-from .contingency import IGNORE, pair_segments
-from .parsing import Comparison, Parsing
+from .contingency import IGNORE
+from .export import make_writer
+from .parsing import Comparison, Parsing, parsing_of_result
 from .part_parsing import METRICS, PartParsingMetrics, format_results
 from .protocols import Protocol
 from .regions import ObjectAP, PartAP
 
-__all__ = ["PartInstanceEvaluator", "parsing_of_record", "parsing_of_result"]
+__all__ = ["PartInstanceEvaluator", "PredictionExporter", "ScoreStudy", "parsing_of_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +173,60 @@ class PartInstanceEvaluator(DatasetEvaluator):
             temporary.write_text(json.dumps(content, indent=2))
 
 
+class PredictionExporter(DatasetEvaluator):
+    """Writes the outputs' ``part_instances`` as files while a dataset is evaluated."""
+
+    def __init__(
+        self,
+        dataset_name: str,
+        format_name: str,
+        output_dir: str | Path,
+        *,
+        score_name: str | None = None,
+        distributed: bool = True,
+        **options,
+    ) -> None:
+        """
+        Args:
+            dataset_name: whose taxonomy the predictions have.
+            format_name, options: see :func:`instance_crf.evaluation.export.make_writer`.
+            output_dir: the folder to write to.
+            score_name: of :data:`instance_crf.structures.SCORE_NAMES`; None: each result's own.
+            distributed: gather what all images share from all processes.
+        """
+        self._taxonomy = MetadataCatalog.get(dataset_name).taxonomy
+        self._make = lambda: make_writer(format_name, output_dir, self._taxonomy, **options)
+        self._score_name = score_name
+        self._distributed = distributed
+        self.reset()
+
+    def reset(self) -> None:
+        self._writer = self._make()
+
+    def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
+        """
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``part_instances``.
+        """
+        for one_input, output in zip(inputs, outputs, strict=True):
+            prediction = parsing_of_result(output["part_instances"], self._score_name)
+            self._writer.add(str(one_input["image_id"]), prediction)
+
+    def evaluate(self) -> dict:
+        """Finish the files on the main process; there are no numbers."""
+        if self._distributed:
+            comm.synchronize()
+            writers = comm.gather(self._writer, dst=0)
+            if not comm.is_main_process():
+                return {}
+            self._writer, *others = writers
+            for other in others:
+                self._writer.merge(other)
+        self._writer.close()
+        return {}
+
+
 class ScoreStudy:
     """What each score of :data:`SCORE_NAMES` is worth as a ranking: APr_vol of the same regions.
 
@@ -213,29 +268,6 @@ class ScoreStudy:
                 results[f"{kind}_APr50/{name}"] = numbers["APr50"]
             results[f"{kind}_APr_vol/oracle"] = numbers["APr_oracle"]
         return results
-
-
-def parsing_of_result(result: PartInstances, score_name: str | None = None) -> Parsing:
-    """A model's result as evaluation takes it.
-
-    Args:
-        result: of one image.
-        score_name: what ranks it; None: ``result.score_name``.
-    """
-    result = result.to("cpu")
-    name = score_name or result.score_name
-    segment_object = result.segment_object.numpy()
-    segment_part = result.segment_part.numpy()
-    return Parsing(
-        part_map=result.part_map.numpy(),
-        object_map=result.object_map.numpy(),
-        segment_ids=pair_segments(segment_object, segment_part),
-        segment_parts=segment_part,
-        segment_scores=result.segment_scores[name].double().numpy(),
-        object_ids=np.arange(1, len(result) + 1),
-        object_classes=result.classes.numpy(),
-        object_scores=result.object_scores[name].double().numpy(),
-    )
 
 
 def parsing_of_record(record: Mapping, taxonomy: PartTaxonomy) -> Parsing:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .contingency import IGNORE, Contingency, pair_segments, tabulate
 
-__all__ = ["Comparison", "Parsing"]
+__all__ = ["Comparison", "Parsing", "parsing_of_result"]
 
 
 def _no_ids() -> NDArray:
@@ -169,3 +169,27 @@ class Comparison:
         # A pixel without an object whose part is ignored may belong to anybody.
         unknown = (cells.object_id == IGNORE) | ((cells.part == IGNORE) & (cells.object_id == 0))
         return unknown | np.isin(cells.object_id, self.truth.object_ids[self.truth.crowd])
+
+
+def parsing_of_result(result, score_name: str | None = None) -> Parsing:
+    """A model's result as evaluation takes it.
+
+    Args:
+        result: an :class:`instance_crf.structures.PartInstances`.
+        score_name: what ranks it, of :data:`instance_crf.structures.SCORE_NAMES`; None:
+            ``result.score_name``.
+    """
+    result = result.to("cpu")
+    name = score_name or result.score_name
+    segment_object = result.segment_object.numpy()
+    segment_part = result.segment_part.numpy()
+    return Parsing(
+        part_map=result.part_map.numpy(),
+        object_map=result.object_map.numpy(),
+        segment_ids=pair_segments(segment_object, segment_part),
+        segment_parts=segment_part,
+        segment_scores=result.segment_scores[name].double().numpy(),
+        object_ids=np.arange(1, len(result) + 1),
+        object_classes=result.classes.numpy(),
+        object_scores=result.object_scores[name].double().numpy(),
+    )

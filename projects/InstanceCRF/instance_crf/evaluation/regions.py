@@ -5,7 +5,7 @@ Letters: P parts; C object classes; M predicted and G true regions of an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,26 @@ class _RegionAP:
         self.ap = AveragePrecision(len(self.names), self.protocol)
         self.available = True
         """False when an image came without the scores (or objects) that an AP needs."""
+
+    def add_regions(
+        self,
+        image_id: Hashable,
+        *,
+        scores: NDArray,
+        classes: NDArray,
+        ious: NDArray,
+        truth_classes: NDArray,
+        truth_crowd: NDArray,
+    ) -> None:
+        """Add an image of regions that may overlap; see :meth:`AveragePrecision.add`."""
+        self.ap.add(
+            image_id,
+            scores=scores,
+            classes=classes,
+            ious=ious,
+            truth_classes=truth_classes,
+            truth_crowd=truth_crowd,
+        )
 
     def merge(self, other: _RegionAP) -> None:
         """Take over the images of another process."""

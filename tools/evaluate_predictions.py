@@ -1,0 +1,173 @@
+#!/usr/bin/env python
+"""Evaluate saved predictions, ours or anybody's. No model and no Detectron2 is needed.
+
+    python tools/evaluate_predictions.py --format cihp \\
+        --predictions output/inference/cihp --ground-truth datasets/.../Validation \\
+        --protocol sds cihp --json results.json --report report/
+
+``--format`` is the format of both folders; ``--ground-truth-format`` says otherwise. Every
+format's files are described in docs/EVALUATION.md. Images without a prediction count as missed
+(but under the protocol ``cihp``, which leaves them out). Each AP is printed with the name of its
+protocol, because numbers of different protocols cannot be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from instance_crf.data.label_io import atomic_path
+from instance_crf.data.schema import PartTaxonomy
+from instance_crf.evaluation import METRICS, PROTOCOLS
+from instance_crf.evaluation.formats import PREDICTION_READERS, TRUTH_READERS
+from instance_crf.evaluation.part_parsing import format_results
+from instance_crf.evaluation.report import write_report
+from instance_crf.evaluation.runner import Evaluation, evaluate_folder
+from instance_crf.evaluation.taxonomies import TAXONOMY_NAMES, find_taxonomy
+
+PREDICTION_FORMATS = (*PREDICTION_READERS, "coco")
+TRUTH_FORMATS = (*TRUTH_READERS, "coco")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--predictions", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--format", required=True, choices=PREDICTION_FORMATS)
+    parser.add_argument(
+        "--ground-truth-format",
+        choices=TRUTH_FORMATS,
+        help="default: --format; for partpq: cihp",
+    )
+    parser.add_argument(
+        "--taxonomy",
+        metavar="NAME|FILE",
+        help=f"what the ids mean: {', '.join(TAXONOMY_NAMES)}, or a taxonomy.json; default: "
+        "taxonomy.json beside the ground truth, or the categories of a COCO file, or the format's",
+    )
+    parser.add_argument(
+        "--protocol",
+        nargs="+",
+        default=["sds"],
+        choices=tuple(PROTOCOLS),
+        metavar="PROTOCOL",
+        help=f"of the AP: {', '.join(PROTOCOLS)} (default sds)",
+    )
+    parser.add_argument(
+        "--metrics", nargs="+", default=list(METRICS), choices=METRICS, help="default: all"
+    )
+    parser.add_argument("--list", type=Path, help="file of image ids, one a line; default: all")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write precision-recall curves and confusion"
+    )
+    parser.add_argument("--num-workers", type=int, help="processes (default: one a core)")
+    args = parser.parse_args(argv)
+    if args.ground_truth_format is None:
+        args.ground_truth_format = "cihp" if args.format == "partpq" else args.format
+    if args.num_workers is not None and args.num_workers < 1:
+        parser.error(f"--num-workers is {args.num_workers}; it must be at least 1")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        run(args)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Evaluate, print, write; returns what ``--json`` writes.
+
+    Raises:
+        FileNotFoundError, ValueError: about a file, by its name.
+    """
+    start = time.perf_counter()
+    taxonomy = find_taxonomy(args.taxonomy, args.ground_truth, args.ground_truth_format)
+    task = Evaluation(
+        predictions=args.predictions,
+        truth=args.ground_truth,
+        prediction_format=args.format,
+        truth_format=args.ground_truth_format,
+        taxonomy=taxonomy,
+        protocols=tuple(args.protocol),
+        metrics=tuple(args.metrics),
+        image_ids=read_list(args.list),
+    )
+    metrics = evaluate_folder(task, workers=args.num_workers)
+    with warnings.catch_warnings(record=True) as defects:
+        warnings.simplefilter("always")
+        results = metrics.compute()
+    for message in dict.fromkeys(str(w.message) for w in defects):
+        print(f"warning: {message}", file=sys.stderr)
+    print(format_results(results, metrics))
+    report_missing(args.metrics, results, args.format)
+    content = summarize(args, taxonomy, results, metrics)
+    content["seconds"] = round(time.perf_counter() - start, 1)
+    if args.json:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(content, indent=2))
+        print(f"Numbers: {args.json}")
+    if args.report:
+        for path in write_report(metrics, args.report):
+            print(f"Picture: {path}")
+    return content
+
+
+def report_missing(wanted: Sequence[str], results: dict, format_name: str) -> None:
+    """Say which of the numbers asked for the files cannot give."""
+    for task in wanted:
+        if task not in results:
+            print(
+                f"note: no {task}: the {format_name} files do not have the scores, the objects or "
+                "the maps that it needs.",
+                file=sys.stderr,
+            )
+
+
+def summarize(args: argparse.Namespace, taxonomy: PartTaxonomy, results: dict, metrics) -> dict:
+    """The content of ``--json``: the numbers, and what they mean. NaN becomes null."""
+    return {
+        "predictions": str(args.predictions),
+        "ground_truth": str(args.ground_truth),
+        "format": args.format,
+        "ground_truth_format": args.ground_truth_format,
+        "part_names": list(taxonomy.part_names),
+        "object_names": list(taxonomy.object_names),
+        "unit": "percent",
+        "protocols": {task: metrics.protocol_of(task) for task in results},
+        "protocol_descriptions": {p.name: p.description for p in metrics.protocols},
+        "results": {
+            task: {key: value if value == value else None for key, value in numbers.items()}
+            for task, numbers in results.items()
+        },
+    }
+
+
+def read_list(path: Path | None) -> list[str] | None:
+    """The ids of ``--list``."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f"The list {path} does not exist.")
+    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f"The list {path} is empty; it must have one image id a line.")
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"The list {path} has an image twice.")
+    return ids
+
+
+if __name__ == "__main__":
+    sys.exit(main())
