@@ -3,7 +3,7 @@
 
     <root>/synthetic_people/                 1-4 people, large: for the demo
     <root>/synthetic_crowd/                  1-6 people, also small, more occlusion
-        dataset.json                         the parameters; written last
+        dataset.json                         the parameters
         Training/Images/<7-digit id>.png     photo
         Training/Category_ids/<id>.png       part map: 0 background, 1..6 parts
         Training/Human_ids/<id>.png          object map: 0 nobody, 1..n people
@@ -11,7 +11,8 @@
         Validation/...  val_id.txt
 
 Run again, it leaves a complete data set of the same parameters alone, and refuses to replace
-one of other parameters without --force. A data set appears under its name only when it is complete.
+one of other parameters without --force. A data set appears under its name only when it is complete;
+one that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ VERSION = 1
 
 FOLDERS = {"people": "synthetic_people", "crowd": "synthetic_crowd"}
 DIFFICULTY = {"people": "moderate", "crowd": "hard"}
+SPLIT_FOLDERS = {"train": "Training", "val": "Validation"}
+KINDS = ("Images", "Category_ids", "Human_ids")
 DEFAULT_COUNTS = {"people": (4000, 150), "crowd": (4000, 150)}
 """Pictures for training and for validation."""
 
@@ -86,23 +89,29 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
     """Write the data set `root`, or find it complete.
 
     Raises:
-        FileExistsError: `root` holds something else and `force` is not set.
+        FileExistsError: `root` holds something else, or lost files, and `force` is not set.
     """
     if root.exists() and not force:
-        if _read_parameters(root) == parameters:
-            print(f"{root}: already complete")
-            return
-        raise FileExistsError(_refusal(root, parameters))
-    # The same name on every run: a run that was cut off leaves nothing behind but this folder.
+        if _read_parameters(root) != parameters:
+            raise FileExistsError(_refusal(root, parameters))
+        _check_files(root, parameters)
+        print(f"{root}: already complete")
+        return
+    # The same name on every run: one that was cut off goes on from here.
     unfinished = root.with_name(f".{root.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write_split(unfinished / "Training", "train", parameters, workers)
-    write_split(unfinished / "Validation", "val", parameters, workers)
-    (unfinished / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    if _read_parameters(unfinished) != parameters:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        (unfinished / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    for split, folder in SPLIT_FOLDERS.items():
+        write_split(unfinished / folder, split, parameters, workers)
+    # Moved aside before it is removed: what is left of it must not look complete either.
+    replaced = root.with_name(f".{root.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
     if root.exists():
-        shutil.rmtree(root)
+        root.rename(replaced)
     unfinished.rename(root)
+    shutil.rmtree(replaced, ignore_errors=True)
     counts = ", ".join(f"{s['pictures']} {name}" for name, s in parameters["splits"].items())
     print(f"{root}: {counts} pictures")
 
@@ -110,8 +119,8 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
 def write_split(folder: Path, split: str, parameters: dict, workers: int | None) -> None:
     """Draw and write the pictures and the id list of one split."""
     count = parameters["splits"][split]["pictures"]
-    for name in ("Images", "Category_ids", "Human_ids"):
-        (folder / name).mkdir(parents=True)
+    for name in KINDS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
     people = SyntheticPeople(
         parameters["difficulty"],
         tuple(parameters["size"]),
@@ -129,10 +138,12 @@ def write_split(folder: Path, split: str, parameters: dict, workers: int | None)
 
 
 def write_picture(people: SyntheticPeople, folder: Path, index: int) -> None:
-    """Write one picture and its two label maps."""
+    """Write one picture and its two label maps, unless an earlier run has written them."""
     cv2.setNumThreads(1)  # the other cores draw other pictures
-    sample = people[index]
     name = f"{picture_id(index)}.png"
+    if (folder / "Human_ids" / name).exists():  # written last, and whole or not at all
+        return
+    sample = people[index]
     photo = folder / "Images" / name
     if not cv2.imwrite(str(photo), sample.image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
         raise OSError(f"Cannot write {photo}: is the disk full?")
@@ -151,6 +162,20 @@ def _read_parameters(root: Path) -> dict | None:
         return json.loads((root / "dataset.json").read_text())
     except (OSError, ValueError):
         return None
+
+
+def _check_files(root: Path, parameters: dict) -> None:
+    """Raise FileExistsError where files of a data set that was complete have gone."""
+    for split, folder in SPLIT_FOLDERS.items():
+        for kind in KINDS:
+            path = root / folder / kind
+            found = sum(1 for _ in path.glob("*.png"))
+            wanted = parameters["splits"][split]["pictures"]
+            if found != wanted:
+                raise FileExistsError(
+                    f"{path} has {found} files, but {root / 'dataset.json'} says {wanted}. "
+                    "Write the data set anew with --force."
+                )
 
 
 def _refusal(root: Path, wanted: dict) -> str:
