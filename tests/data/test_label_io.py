@@ -1,0 +1,106 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instance_crf.data import label_io
+
+
+def test_palette_png_gives_ids(tmp_path):
+    """Neither colours nor the grey levels 38, 75, 113, ... of cv2.imread(path, 0)."""
+    ids = np.arange(7, dtype=np.uint8).reshape(1, 7)
+    image = Image.fromarray(ids).convert("P")
+    image.putpalette([v for i in range(256) for v in ((i * 37) % 256, (i * 91) % 256, i)])
+    image.putdata(ids.ravel().tolist())
+    image.save(tmp_path / "p.png")
+    assert label_io.read_part_map(tmp_path / "p.png").tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_modes(tmp_path, mode):
+    array = np.array([[0, 1], [1, 0]], dtype=np.uint8)
+    Image.fromarray(array * (255 if mode == "1" else 1)).convert(mode).save(tmp_path / "a.png")
+    read = label_io.read_part_map(tmp_path / "a.png")
+    assert read.dtype == np.uint8 and np.array_equal(read, array)
+
+
+@pytest.mark.parametrize("largest, dtype", [(254, np.uint8), (255, np.uint16), (60000, np.uint16)])
+def test_object_map_round_trip(tmp_path, largest, dtype):
+    objects = np.array([[0, 1, -1], [largest, 3, 0]], dtype=np.int32)
+    label_io.write_object_map(tmp_path / "o.png", objects)
+    assert label_io.read_label_png(tmp_path / "o.png").dtype == dtype
+    read = label_io.read_object_map(tmp_path / "o.png")
+    assert read.dtype == np.int32 and np.array_equal(read, objects)
+
+
+def test_255_is_an_object_in_16_bits_and_ignored_in_8(tmp_path):
+    Image.fromarray(np.full((2, 2), 255, np.uint8)).save(tmp_path / "8.png")
+    Image.fromarray(np.full((2, 2), 255, np.uint16)).save(tmp_path / "16.png")
+    assert (label_io.read_object_map(tmp_path / "8.png") == -1).all()
+    assert (label_io.read_object_map(tmp_path / "16.png") == 255).all()
+
+
+def test_part_map_round_trip_and_permissions(tmp_path):
+    parts = np.array([[0, 5], [255, 2]])
+    label_io.write_part_map(tmp_path / "p.png", parts)
+    assert np.array_equal(label_io.read_part_map(tmp_path / "p.png"), parts)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "p.png").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_truncated_png_is_named(tmp_path):
+    path = tmp_path / "broken.png"
+    label_io.write_part_map(path, np.random.randint(0, 7, (80, 80)))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="broken.png"):
+        label_io.read_part_map(path)
+
+
+def test_not_an_image_is_named(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="text.png"):
+        label_io.read_part_map(tmp_path / "text.png")
+    with pytest.raises(ValueError, match="text.png"):
+        label_io.image_size(tmp_path / "text.png")
+
+
+def test_missing_file_is_named(tmp_path):
+    for read in (label_io.read_part_map, label_io.read_object_map, label_io.image_size):
+        with pytest.raises(FileNotFoundError, match="nowhere.png"):
+            read(tmp_path / "nowhere.png")
+
+
+def test_colour_rendering_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
+    with pytest.raises(ValueError, match="colour.png.*colour picture"):
+        label_io.read_part_map(tmp_path / "colour.png")
+
+
+@pytest.mark.parametrize("bad", [np.full((2, 2), 256), np.full((2, 2), -1), np.zeros((2, 2, 3))])
+def test_bad_part_map_is_not_written(tmp_path, bad):
+    with pytest.raises(ValueError, match="out.png"):
+        label_io.write_part_map(tmp_path / "out.png", bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), label_io.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("orientation, size", [(1, (30, 50)), (6, (50, 30)), (8, (50, 30))])
+def test_image_size_follows_exif(tmp_path, orientation, size):
+    """As Detectron2 reads the file, which is the independent source here."""
+    from detectron2.data.detection_utils import read_image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (50, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert label_io.image_size(tmp_path / "a.jpg") == size
+    assert read_image(str(tmp_path / "a.jpg"), format="BGR").shape[:2] == size
