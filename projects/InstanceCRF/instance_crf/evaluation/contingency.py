@@ -95,7 +95,9 @@ def tabulate(prediction: Sequence[NDArray], truth: Sequence[NDArray]) -> Conting
     rows, row_codes = _encode(prediction)
     columns, column_codes = _encode(truth)
     width = len(column_codes)
-    joint = np.bincount(rows * width + columns, minlength=len(row_codes) * width)
+    rows = rows * width
+    rows += columns
+    joint = np.bincount(rows, minlength=len(row_codes) * width)
     joint = joint.reshape(len(row_codes), width)
     used_rows, used_columns = joint.any(axis=1), joint.any(axis=0)
     return Contingency(
@@ -105,23 +107,28 @@ def tabulate(prediction: Sequence[NDArray], truth: Sequence[NDArray]) -> Conting
     )
 
 
-def _encode(maps: Sequence[NDArray]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+def _encode(maps: Sequence[NDArray]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """(H*W,) index of each pixel's cell, and (A, len(maps)) the ids of each cell."""
-    sizes = [int(m.max(initial=0)) + 2 for m in maps]  # one more for IGNORE, kept as 0
-    code = maps[0].reshape(-1).astype(np.intp) + 1
-    for label_map, size in zip(maps[1:], sizes[1:], strict=True):
+    flat = [m.reshape(-1) for m in maps]
+    # IGNORE is -1: maps that have it are shifted by 1.
+    shifts = [int(m.dtype.kind != "u" and m.min(initial=0) < 0) for m in flat]
+    sizes = [int(m.max(initial=0)) + 1 + shift for m, shift in zip(flat, shifts, strict=True)]
+    small = np.prod(sizes, dtype=np.float64) <= _LARGEST_HISTOGRAM
+    code = np.zeros(flat[0].shape, dtype=np.int32 if small else np.int64)
+    for label_map, size, shift in zip(flat, sizes, shifts, strict=True):
         code *= size
-        code += label_map.reshape(-1)
-        code += 1
-    if np.prod(sizes, dtype=np.float64) <= _LARGEST_HISTOGRAM:
+        code += label_map.astype(code.dtype, copy=False)
+        if shift:
+            code += shift
+    if small:
         present = np.flatnonzero(np.bincount(code))
-        index_of = np.zeros(int(present[-1]) + 1 if len(present) else 1, dtype=np.intp)
+        index_of = np.zeros(int(present[-1]) + 1 if len(present) else 1, dtype=np.int32)
         index_of[present] = np.arange(len(present))
         index = index_of[code]
     else:
         present, index = np.unique(code, return_inverse=True)
         index = index.reshape(-1)
-    return index, np.stack(np.unravel_index(present, sizes), axis=1).astype(np.int64) - 1
+    return index, np.stack(np.unravel_index(present, sizes), axis=1) - np.array(shifts)
 
 
 def _cells(codes: NDArray) -> Cells:
@@ -164,16 +171,26 @@ def group_overlaps(
         erased: (B,) bool, true cells whose pixels are taken out of the predictions.
     """
     counts = table.counts if erased is None else np.where(erased[None], 0, table.counts)
-    rows = _indicator(prediction_ids, prediction_labels)
-    columns = _indicator(truth_ids, truth_labels)
-    # float64 products run in BLAS and are exact below 2**53 pixels.
-    row_counts = rows @ counts.astype(np.float64)
+    rows = _sum_groups(counts, prediction_labels, prediction_ids)
     return Overlaps(
-        intersection=(row_counts @ columns.T).astype(np.int64),
-        prediction_area=row_counts.sum(axis=1).astype(np.int64),
-        truth_area=(columns @ table.counts.sum(axis=0)).astype(np.int64),
+        intersection=_sum_groups(rows.T, truth_labels, truth_ids).T,
+        prediction_area=rows.sum(axis=1),
+        truth_area=_sum_groups(table.counts.sum(axis=0)[:, None], truth_labels, truth_ids)[:, 0],
     )
 
 
-def _indicator(ids: NDArray, labels: NDArray) -> NDArray[np.float64]:
-    return (np.asarray(ids)[:, None] == np.asarray(labels)[None]).astype(np.float64)
+def _sum_groups(counts: NDArray, labels: NDArray, ids: NDArray) -> NDArray[np.int64]:
+    """(len(ids), B) sums of the rows of ``counts`` (A, B) whose label (A,) is each of ``ids``.
+
+    In integers and without BLAS, whose threads would fight with those of other processes.
+    """
+    ids = np.asarray(ids, dtype=np.int64)
+    sums = np.zeros((len(ids), counts.shape[1]), dtype=np.int64)
+    if not len(ids) or not len(labels):
+        return sums
+    order = np.argsort(ids)
+    position = np.minimum(np.searchsorted(ids, labels, sorter=order), len(ids) - 1)
+    group = order[position]
+    members = np.flatnonzero(ids[group] == labels)
+    np.add.at(sums, group[members], counts[members])
+    return sums

@@ -115,12 +115,13 @@ def _object_table(
     comparison: Comparison, object_id: int, num_classes: int
 ) -> tuple[Cells, NDArray[np.int64]]:
     """(A, K) pixels of each predicted cell and each class of one true object's part map."""
-    table = comparison.table
-    cells = table.truth
+    cells, counts = comparison.table.truth, comparison.table.counts
     counted = (cells.part != IGNORE) & (cells.object_id != IGNORE)
-    label = np.where(cells.object_id == object_id, cells.part, 0)
-    one_hot = (label[:, None] == np.arange(num_classes)[None]) & counted[:, None]
-    return table.prediction, table.counts @ one_hot.astype(np.int64)
+    own = np.flatnonzero(counted & (cells.object_id == object_id) & (cells.part > 0))
+    pixels = np.zeros((len(counts), num_classes), dtype=np.int64)
+    np.add.at(pixels.T, cells.part[own], counts[:, own].T)
+    pixels[:, 0] = counts[:, counted].sum(axis=1) - pixels[:, 1:].sum(axis=1)
+    return comparison.table.prediction, pixels
 
 
 def _person_table(

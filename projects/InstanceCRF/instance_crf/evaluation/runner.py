@@ -153,8 +153,7 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
             image_ids[i : i + _IMAGES_AT_A_TIME]
             for i in range(0, len(image_ids), _IMAGES_AT_A_TIME)
         ]
-        context = multiprocessing.get_context("spawn")  # fork is unsafe under loaded BLAS threads
-        with ProcessPoolExecutor(workers, context, _open_source, (task,)) as executor:
+        with ProcessPoolExecutor(workers, _context(), _open_source, (task,)) as executor:
             try:
                 for chunk, part in zip(chunks, executor.map(_evaluate, chunks), strict=True):
                     total.merge(part)
@@ -191,6 +190,15 @@ def _look_up(registry: dict, name: str, kind: str):
     if name not in registry:
         raise ValueError(f"Unknown {kind} format {name!r}; it is one of {', '.join(registry)}.")
     return registry[name]
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Processes that do not inherit this one's threads, and import the package once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 _worker: dict = {}

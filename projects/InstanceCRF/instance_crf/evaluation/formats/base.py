@@ -195,6 +195,8 @@ def as_part_map(path: Path, taxonomy: PartTaxonomy, *, ignored: int | None = Non
         FileNotFoundError, ValueError: see :func:`read_label_png`; an id that is no part.
     """
     label_map = read_label_png(path)
+    if label_map.max(initial=0) <= taxonomy.num_parts:
+        return label_map
     counts = np.bincount(label_map.reshape(-1), minlength=256)
     unknown = [int(j) for j in np.flatnonzero(counts) if j > taxonomy.num_parts and j != ignored]
     if unknown:

@@ -175,8 +175,8 @@ class CIHPTruth(ParsingReader):
         part_map = as_part_map(part_path, self.taxonomy, ignored=IGNORE_LABEL)
         object_map = read_object_map(human_path)
         check_same_size(part_map, part_path, object_map, human_path)
-        ids = np.flatnonzero(np.bincount(np.maximum(object_map, 0).reshape(-1)))
-        ids = ids[ids > 0]
+        # Ignored pixels are -1, and counted with "none".
+        ids = np.flatnonzero(np.bincount(np.maximum(object_map, 0).reshape(-1))[1:]) + 1
         return Parsing.of_maps(
             part_map,
             object_map,
