@@ -28,7 +28,7 @@ from instance_crf.data.synthetic.pose import (
     sample_pose,
     skeleton,
 )
-from instance_crf.data.synthetic.scene import MIN_VISIBLE_PIXELS
+from instance_crf.data.synthetic.scene import MIN_VISIBLE_PIXELS, _sample_height
 from instance_crf.data.synthetic.shapes import FLAT, Layer, Shape
 
 COUNT = 150
@@ -155,12 +155,13 @@ def test_counts_stay_within_the_split_and_vary(samples, split):
     assert (counts[1 : most - 1] > 0.04 * COUNT).all()
 
 
-def test_height_stays_within_the_split(split):
-    settings = SPLITS[split]
-    assert (settings.min_height, settings.max_height) == {
-        "moderate": (0.6, 1.05),
-        "hard": (0.38, 1.05),
-    }[split]
+def test_standing_heights_fill_the_split(split):
+    low, high = {"moderate": (0.6, 1.05), "hard": (0.38, 1.05)}[split]
+    rng = np.random.default_rng(0)
+    typical = rng.uniform(low, high, 300)
+    heights = [_sample_height(rng, SPLITS[split], value) for value in typical]
+    assert min(heights) == pytest.approx(low)
+    assert max(heights) == pytest.approx(high)
 
 
 def test_visible_heights(samples, split):
@@ -347,6 +348,14 @@ def test_taxonomy():
         "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs",
     )  # fmt: skip
     assert TAXONOMY.object_names == ("person",)
+
+
+def test_taxonomy_is_the_one_registered():
+    pytest.importorskip("detectron2")
+    from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
+
+    for name in ("part_names", "object_names", "part_owner", "flip_pairs"):
+        assert getattr(TAXONOMY, name) == getattr(PERSON_PART_TAXONOMY, name)
 
 
 @pytest.mark.parametrize(

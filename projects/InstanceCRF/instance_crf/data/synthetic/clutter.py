@@ -10,6 +10,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from ..schema import BACKGROUND
 from .materials import (
     hair_color,
     pick,
@@ -19,8 +20,6 @@ from .materials import (
     skin_color,
 )
 from .shapes import FLAT, ROUND, SOFT, Layer, Shape
-
-BACKGROUND = 0
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -120,35 +120,49 @@ def draw_scene(
 def _place_people(
     rng: np.random.Generator, settings: SplitSettings, height: int, width: int
 ) -> list[Layer]:
-    """Drawn people, the furthest first; later ones tend to stand next to earlier ones."""
-    odds = settings.count_odds
-    count = pick(rng, range(1, len(odds) + 1), odds)
+    """Drawn people, the furthest first; later ones may stand beside earlier ones."""
+    count = pick(rng, range(1, len(settings.count_odds) + 1), settings.count_odds)
+    typical = rng.uniform(settings.min_height, settings.max_height)
     outfits: list[Outfit] = []
     centres: list[float] = []
     people: list[tuple[float, Layer]] = []
-    typical = rng.uniform(settings.min_height, settings.max_height)
     for _ in range(count):
-        tall = (
-            typical * rng.uniform(0.8, 1.25)
-            if rng.random() < 0.6
-            else rng.uniform(settings.min_height, settings.max_height)
-        )
-        tall = float(np.clip(tall, settings.min_height, settings.max_height)) * height
+        tall = _sample_height(rng, settings, typical) * height
         figure = Figure(rng, tall, outfits)
         outfits.append(figure.outfit)
         x0, y0, x1, y1 = figure.extent
-        if centres and rng.random() < settings.crowding:
-            step = tall * rng.uniform(*settings.spacing) * pick(rng, (-1, 1))
-            centre = pick(rng, centres) + step
-        else:
-            centre = rng.uniform(0.1, 0.9) * width
-        centre = float(np.clip(centre, 0.04 * width, 0.96 * width))
-        centres.append(centre)
+        centres.append(_sample_centre(rng, settings, tall, centres, width))
         spare = height - (y1 - y0)
-        lift = rng.uniform(-0.12, 0.12) * tall + max(spare, 0) * rng.beta(2, 2) + min(spare, 0) / 2
-        layer = figure.layer(centre - (x0 + x1) / 2, lift - y0)
+        top = rng.uniform(-0.12, 0.12) * tall + max(spare, 0) * rng.beta(2, 2) + min(spare, 0) / 2
+        layer = figure.layer(centres[-1] - (x0 + x1) / 2, top - y0)
+        # The larger ones are nearer, as a rule.
         people.append((tall / height + rng.normal(0, 0.1), layer))
     return [layer for _, layer in sorted(people, key=lambda pair: pair[0])]
+
+
+def _sample_height(rng: np.random.Generator, settings: SplitSettings, typical: float) -> float:
+    """A standing height over the picture's, often near the `typical` one of this picture."""
+    if rng.random() < 0.6:
+        tall = typical * rng.uniform(0.8, 1.25)
+    else:
+        tall = rng.uniform(settings.min_height, settings.max_height)
+    return float(np.clip(tall, settings.min_height, settings.max_height))
+
+
+def _sample_centre(
+    rng: np.random.Generator,
+    settings: SplitSettings,
+    tall: float,
+    others: list[float],
+    width: int,
+) -> float:
+    """Where a person of `tall` pixels stands, horizontally: beside one of `others`, or anywhere."""
+    if others and rng.random() < settings.crowding:
+        step = tall * rng.uniform(*settings.spacing) * pick(rng, (-1, 1))
+        centre = pick(rng, others) + step
+    else:
+        centre = rng.uniform(0.1, 0.9) * width
+    return float(np.clip(centre, 0.04 * width, 0.96 * width))
 
 
 def _drop_hidden(
