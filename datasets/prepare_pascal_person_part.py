@@ -122,8 +122,8 @@ def check_semantic(ids: list[str], semantic: Path, annotations: Path) -> None:
         total += int(both.sum())
         same += int((ours == theirs)[both].sum())
         swapped += int((ours == lut[theirs])[both].sum())
-    if total and max(same, swapped) < 0.8 * total or swapped > same:
-        order = "in the other class order" if swapped > same else "different"
+    if total and same < 0.8 * total:
+        order = "in the other class order" if swapped >= 0.8 * total else "different"
         raise PreparationError(
             f"The part maps in {semantic} are {order}: of {total} common pixels {same} agree with "
             f"the .mat files as they are and {swapped} after reordering. Remove that folder (only "

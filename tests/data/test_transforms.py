@@ -58,7 +58,7 @@ def test_nearest_equals_scipy(scale):
     )
     inside = expected != 255  # SciPy fills half a pixel earlier
     assert (out == expected)[inside].mean() > 0.998  # ties at pixel borders
-    assert (out[~inside] == 255).mean() > 0.9
+    assert (out[~inside] != 255).sum() < 0.02 * out.size
 
 
 def test_boxes_follow_the_pixels():

@@ -89,7 +89,7 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
                     "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
                     "Humans folders) are not the label maps (Category_ids, Human_ids)."
                 )
-            array = np.asarray(image)
+            array = np.array(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"Label map not found: {path}") from None
     except (OSError, SyntaxError) as error:
