@@ -1,0 +1,198 @@
+"""Every key that this project adds to Detectron2's config, with the paper's symbol and its unit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["add_instance_crf_config", "check_datasets", "load_config"]
+
+logger = logging.getLogger(__name__)
+
+
+def add_instance_crf_config(cfg: CN) -> None:
+    """Add the keys of InstanceCRF to ``cfg``, in place."""
+    _add_model_config(cfg)
+    _add_part_head_config(cfg)
+    _add_slim_resnet_config(cfg)
+    _add_instance_crf_config(cfg)
+    _add_solver_config(cfg)
+    _add_data_config(cfg)
+
+
+def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
+    """The frozen config of a YAML file and ``KEY VALUE`` overrides.
+
+    Where there is no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
+
+    Raises:
+        FileNotFoundError: no such config file.
+    """
+    if not PathManager.isfile(config_file):
+        raise FileNotFoundError(f"There is no config file {config_file}")
+    cfg = get_cfg()
+    add_instance_crf_config(cfg)
+    cfg.merge_from_file(config_file)
+    cfg.merge_from_list(list(opts))
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    return cfg
+
+
+def _add_model_config(cfg: CN) -> None:
+    # Parts of the model that do not learn: any of "backbone", "part_head", "detector",
+    # "crf_head". Frozen parts stay in evaluation mode and have no loss; with everything but
+    # "crf_head" in the list, training is piecewise.
+    cfg.MODEL.FREEZE = []
+    # Convolutions in channels-last memory order: faster on CPUs and on tensor cores.
+    cfg.MODEL.CHANNELS_LAST = False
+    cfg.MODEL.DETECTOR = CN()
+    # Whether the model has a detector of its own (RPN and ROI heads). Without one, boxes come
+    # with the record or from the ground truth.
+    cfg.MODEL.DETECTOR.ENABLED = True
+
+
+def _add_part_head_config(cfg: CN) -> None:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    # Weights of the classes (background first, then the parts) in the part loss; [] = all 1.
+    head.CLASS_WEIGHTS = []
+    # Part loss over the K hardest pixels of the mini-batch; 0 = all pixels.
+    head.OHEM_TOP_K = 0
+    # The predictor's sub-pixel factor: logits are predicted at COMMON_STRIDE / SUBPIXEL.
+    head.SUBPIXEL = 1
+    # Grids that PartPSPHead pools the deepest feature to (Sec. 3.1: five resolutions).
+    head.POOL_SIZES = [1, 2, 3, 6, 9]
+
+
+def _add_slim_resnet_config(cfg: CN) -> None:
+    # A narrow ResNet of basic blocks, for small pictures and CPUs.
+    slim = cfg.MODEL.SLIM_RESNET = CN()
+    slim.STEM_CHANNELS = 32
+    # Channels and blocks of res2 .. res5, strides 4 .. 32.
+    slim.CHANNELS = [48, 96, 160, 256]
+    slim.BLOCKS = [2, 2, 2, 2]
+    slim.NORM = "BN"
+
+
+def _add_instance_crf_config(cfg: CN) -> None:
+    crf = cfg.MODEL.INSTANCE_CRF = CN()
+    crf.NAME = "InstanceCRFHead"
+    # Off: the model learns parts and boxes only (the paper's pre-training).
+    crf.ENABLED = True
+
+    # Mean-field iterations T.
+    crf.NUM_ITERATIONS = CN({"TRAIN": 5, "TEST": 5})
+    # psi_Box (Eq. 2), psi_Global (Eq. 3) and psi_Pairwise (Eq. 1), each can be left out.
+    crf.BOX_TERM = True
+    crf.GLOBAL_TERM = True
+    crf.PAIRWISE_TERM = True
+    # The background as "0-th detection" gets a box term as well: the whole image, score 1.
+    # Without the global term it is needed, or the background's unary would be -ln(EPSILON).
+    crf.BACKGROUND_BOX_TERM = False
+    # Initial w1, w2 and the constant epsilon of Eq. 1.
+    crf.BOX_WEIGHT = 1.0
+    crf.GLOBAL_WEIGHT = 1.0
+    crf.EPSILON = 1e-8
+    # What happens to a detection's score before Eq. 2: "identity" as in the paper, or "tvg",
+    # sigmoid(2s - 1), as in the code that its authors released.
+    crf.SCORE_TRANSFORM = "identity"
+    # Bilateral kernel: theta_alpha in pixels of the network's input, theta_beta in colour steps
+    # of 0-255; initial weight.
+    crf.BILATERAL = CN({"THETA_ALPHA": 49.0, "THETA_BETA": 5.0, "WEIGHT": 4.0})
+    # Spatial kernel: theta_gamma in pixels of the network's input; initial weight.
+    crf.SPATIAL = CN({"THETA_GAMMA": 3.0, "WEIGHT": 3.0})
+    # Labels whose marginal is proved to stay below this are not computed; 0 = exact.
+    crf.DROP_THRESHOLD = CN({"TRAIN": 0.0, "TEST": 0.0})
+
+    # The contiguous object class that owns each part, P entries; [] = all belong to class 0.
+    crf.PART_OWNER = []
+
+    # The detections B_i, s_i.
+    crf.DETECTIONS = CN()
+    # "detector" (the model's own), "record" (given with the record) or "ground_truth".
+    crf.DETECTIONS.SOURCE = "detector"
+    # Detections below this score are dropped, then the best are kept.
+    crf.DETECTIONS.SCORE_THRESH = 0.5
+    crf.DETECTIONS.MAX_PER_IMAGE = 20
+    # In training, ground-truth boxes are moved and scaled by up to this fraction of their size.
+    crf.DETECTIONS.JITTER = 0.1
+    # For this many iterations, training uses jittered ground truth whatever the SOURCE.
+    crf.DETECTIONS.WARMUP_ITERS = 0
+
+    # Where Q comes from: "head", or "ground_truth" (one-hot; to see what the parts cost).
+    crf.PARTS = CN({"SOURCE": "head"})
+
+    # Matching of Eq. 4: "person" (whole objects) or "segment" (to the letter).
+    crf.MATCHING = "person"
+    # Ground-truth objects without a detection: "ignore" or "background".
+    crf.UNMATCHED = "ignore"
+    # K, the number of hardest pixels of the mini-batch (2^15 in the paper); 0 = all.
+    crf.OHEM_TOP_K = 32768
+    crf.LOSS_WEIGHT = 1.0
+    # The CRF's loss does not reach Q (piecewise training of the CRF beside other losses).
+    crf.STOP_GRADIENT_TO_PARTS = False
+
+    # What ranks segments and objects: "mean_q", "mean_marginal", "detection" or "product".
+    crf.SCORE = "mean_q"
+
+
+def _add_solver_config(cfg: CN) -> None:
+    # "SGD" (Detectron2's) or "ADAMW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Learning rate of the CRF's weights relative to BASE_LR; they have no weight decay.
+    cfg.SOLVER.CRF_LR_FACTOR = 10.0
+
+
+def _add_data_config(cfg: CN) -> None:
+    from .data.augmentation import add_augmentation_config
+    from .data.datasets.config import add_dataset_config
+
+    add_augmentation_config(cfg)
+    add_dataset_config(cfg)
+    # How many validation images evaluation draws into OUTPUT_DIR/pictures.
+    cfg.TEST.PICTURES = 0
+
+
+def check_datasets(cfg: CN) -> None:
+    """Compare the class counts of ``cfg`` with the taxonomies of its data sets.
+
+    Raises:
+        ValueError: names the key, the data set and both values.
+    """
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name not in DatasetCatalog:
+            known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
+            raise ValueError(
+                f"DATASETS names {name!r}, which is not registered. Known: {', '.join(known)}."
+            )
+        taxonomy = MetadataCatalog.get(name).get("taxonomy")
+        if taxonomy is None:
+            raise ValueError(
+                f"{name!r} has no part taxonomy: register it with "
+                "instance_crf.data.datasets.register.register_parts."
+            )
+        expected = {
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (taxonomy.num_parts + 1, "parts and background"),
+            "MODEL.ROI_HEADS.NUM_CLASSES": (taxonomy.num_objects, "object classes"),
+        }
+        for key, (wanted, what) in expected.items():
+            head, count = key.split(".")[1:]
+            if cfg.MODEL[head][count] != wanted:
+                raise ValueError(
+                    f"{key} is {cfg.MODEL[head][count]}, but {name!r} has {wanted} {what}: set "
+                    f"{key} {wanted}."
+                )
+        owner = list(cfg.MODEL.INSTANCE_CRF.PART_OWNER) or [0] * taxonomy.num_parts
+        if owner != list(taxonomy.part_owner):
+            raise ValueError(
+                f"MODEL.INSTANCE_CRF.PART_OWNER is {owner}, but the parts of {name!r} belong to "
+                f"{list(taxonomy.part_owner)}: set the key to that."
+            )

@@ -1,0 +1,6 @@
+"""The loss of Sec. 3.3: ground truth matched to the prediction, and the hardest pixels of it."""
+
+from .matching import match_ground_truth
+from .ohem import hardest_pixels_loss
+
+__all__ = ["hardest_pixels_loss", "match_ground_truth"]

@@ -1,0 +1,63 @@
+"""The detections that the CRF is given (Sec. 3.2): a box, a score and a class each.
+
+Shape letters: D detections.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+__all__ = ["detections_from_ground_truth", "jitter_boxes", "keep_best"]
+
+
+def detections_from_ground_truth(instances: Instances, *, jitter: float = 0.0) -> Instances:
+    """Ground-truth objects as detections of score 1.
+
+    Args:
+        instances: with ``gt_boxes`` and ``gt_classes``.
+        jitter: see :func:`jitter_boxes`; 0 leaves the boxes alone.
+
+    Returns:
+        Instances with ``pred_boxes``, ``scores`` and ``pred_classes``.
+    """
+    boxes = instances.gt_boxes.tensor
+    if jitter > 0:
+        boxes = jitter_boxes(boxes, jitter)
+    result = Instances(instances.image_size)
+    result.pred_boxes = Boxes(boxes)
+    result.pred_boxes.clip(instances.image_size)
+    result.scores = boxes.new_ones(len(boxes))
+    result.pred_classes = instances.gt_classes
+    return result[result.pred_boxes.nonempty()]
+
+
+def jitter_boxes(boxes: Tensor, fraction: float) -> Tensor:
+    """Move and scale boxes at random, as a weak detector would.
+
+    Args:
+        boxes: (D, 4) x1 y1 x2 y2.
+        fraction: centre and size change by up to this fraction of the width and the height,
+            each independently and uniformly.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = boxes[:, 2:] - boxes[:, :2]
+    shift, scale = (torch.rand(2, len(boxes), 2, device=boxes.device) * 2 - 1) * fraction
+    centre = centre + shift * size
+    half = size * (1 + scale) / 2
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def keep_best(detections: Instances, *, score_thresh: float, max_per_image: int) -> Instances:
+    """The best-scoring detections, best first; boxes without an area are dropped.
+
+    Args:
+        detections: with ``pred_boxes`` and ``scores``.
+        score_thresh: detections below it are dropped.
+        max_per_image: and at most so many kept.
+    """
+    detections = detections[detections.pred_boxes.nonempty()]
+    order = detections.scores.argsort(descending=True)
+    order = order[detections.scores[order] >= score_thresh]
+    return detections[order[:max_per_image]]

@@ -1,0 +1,272 @@
+"""The Instance CRF as a head without regions of interest: Q and detections -> one labelling.
+
+Shape letters: D detections, P parts, L labels, H, W image size, H', W' output size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import configurable
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.utils.registry import Registry
+from torch import Tensor, nn
+
+from ..crf import DenseInstanceCRF, Labelling
+from ..losses import hardest_pixels_loss, match_ground_truth
+from ..losses.matching import IGNORED
+from ..structures import SCORE_NAMES, PartInstances
+
+__all__ = ["INSTANCE_CRF_HEADS_REGISTRY", "InstanceCRFHead", "build_instance_crf_head"]
+
+INSTANCE_CRF_HEADS_REGISTRY = Registry("INSTANCE_CRF_HEADS")
+INSTANCE_CRF_HEADS_REGISTRY.__doc__ = """
+Registry for heads that assign every pixel of Q to a detection. The registered object is called
+with ``obj(cfg)`` and has the methods ``losses`` and ``inference`` of :class:`InstanceCRFHead`.
+"""
+
+_LABELS_AT_A_TIME = 32
+
+
+def build_instance_crf_head(cfg) -> nn.Module:
+    """The head that ``cfg.MODEL.INSTANCE_CRF.NAME`` names."""
+    return INSTANCE_CRF_HEADS_REGISTRY.get(cfg.MODEL.INSTANCE_CRF.NAME)(cfg)
+
+
+@INSTANCE_CRF_HEADS_REGISTRY.register()
+class InstanceCRFHead(nn.Module):
+    """The Instance CRF (Sec. 3.2) with its matched loss (Sec. 3.3)."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        crf: DenseInstanceCRF,
+        part_owner: Sequence[int],
+        num_iterations_train: int = 5,
+        num_iterations_test: int = 5,
+        matching: str = "person",
+        unmatched: str = "ignore",
+        ohem_top_k: int = 32768,
+        loss_weight: float = 1.0,
+        stop_gradient_to_parts: bool = False,
+        score_name: str = "mean_q",
+    ):
+        """
+        Args:
+            crf: the CRF; nothing in it depends on D or P.
+            part_owner: (P,) contiguous object class that owns each part.
+            num_iterations_train, num_iterations_test: mean-field iterations T.
+            matching, unmatched: see :func:`instance_crf.losses.match_ground_truth`.
+            ohem_top_k: K hardest pixels of the mini-batch; 0 = all.
+            loss_weight: factor of the loss.
+            stop_gradient_to_parts: the loss teaches the CRF's weights only, not Q.
+            score_name: one of :data:`instance_crf.structures.SCORE_NAMES`.
+
+        Raises:
+            ValueError: an unknown ``score_name``.
+        """
+        super().__init__()
+        if score_name not in SCORE_NAMES:
+            raise ValueError(
+                f"MODEL.INSTANCE_CRF.SCORE is {score_name!r}; it is one of "
+                f"{', '.join(SCORE_NAMES)}."
+            )
+        self.crf = crf
+        self.register_buffer("part_owner", torch.tensor(list(part_owner)), persistent=False)
+        self.num_iterations_train = num_iterations_train
+        self.num_iterations_test = num_iterations_test
+        self.matching = matching
+        self.unmatched = unmatched
+        self.ohem_top_k = ohem_top_k
+        self.loss_weight = loss_weight
+        self.stop_gradient_to_parts = stop_gradient_to_parts
+        self.score_name = score_name
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        crf = cfg.MODEL.INSTANCE_CRF
+        return {
+            "crf": DenseInstanceCRF(
+                box_term=crf.BOX_TERM,
+                global_term=crf.GLOBAL_TERM,
+                pairwise_term=crf.PAIRWISE_TERM,
+                background_box_term=crf.BACKGROUND_BOX_TERM,
+                box_weight=crf.BOX_WEIGHT,
+                global_weight=crf.GLOBAL_WEIGHT,
+                epsilon=crf.EPSILON,
+                score_transform=crf.SCORE_TRANSFORM,
+                theta_alpha=crf.BILATERAL.THETA_ALPHA,
+                theta_beta=crf.BILATERAL.THETA_BETA,
+                bilateral_weight=crf.BILATERAL.WEIGHT,
+                theta_gamma=crf.SPATIAL.THETA_GAMMA,
+                spatial_weight=crf.SPATIAL.WEIGHT,
+            ),
+            "part_owner": part_owner_from_config(cfg),
+            "num_iterations_train": crf.NUM_ITERATIONS.TRAIN,
+            "num_iterations_test": crf.NUM_ITERATIONS.TEST,
+            "matching": crf.MATCHING,
+            "unmatched": crf.UNMATCHED,
+            "ohem_top_k": crf.OHEM_TOP_K,
+            "loss_weight": crf.LOSS_WEIGHT,
+            "stop_gradient_to_parts": crf.STOP_GRADIENT_TO_PARTS,
+            "score_name": crf.SCORE,
+        }
+
+    def losses(
+        self,
+        part_probs: Sequence[Tensor],
+        detections: Sequence[Instances],
+        images: Sequence[Tensor],
+        part_segs: Sequence[Tensor],
+        object_segs: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """The matched, hard-pixel cross-entropy of a mini-batch.
+
+        Args:
+            part_probs: Q of each image, (P+1, H, W).
+            detections: ``pred_boxes``, ``scores``, ``pred_classes`` of each image.
+            images: (3, H, W) in 0-255.
+            part_segs: (H, W) int64, 0 background, 1..P, 255 ignore.
+            object_segs: (H, W) int64, 0 none, ids >= 1, -1 ignore.
+
+        Returns:
+            ``{"loss_crf": scalar}``.
+        """
+        if self.stop_gradient_to_parts:
+            part_probs = [q.detach() for q in part_probs]
+        labellings = self._labellings(
+            part_probs, detections, images, self.num_iterations_train, part_segs
+        )
+        log_probs, valid = [], []
+        for labelling, part_seg, object_seg in zip(labellings, part_segs, object_segs, strict=True):
+            target = match_ground_truth(
+                *labelling.argmax(),
+                object_seg,
+                part_seg,
+                label_table=labelling.label_space.label_index(),
+                mode=self.matching,
+                unmatched=self.unmatched,
+            )
+            log_probs.append(labelling.log_prob(target))
+            valid.append(target != IGNORED)
+        self._log_weights()
+        loss = hardest_pixels_loss(log_probs, valid, top_k=self.ohem_top_k)
+        return {"loss_crf": loss * self.loss_weight}
+
+    @torch.no_grad()
+    def inference(
+        self,
+        part_probs: Sequence[Tensor],
+        detections: Sequence[Instances],
+        images: Sequence[Tensor],
+        output_sizes: Sequence[tuple[int, int]],
+    ) -> list[PartInstances]:
+        """Label every image, at the size wanted.
+
+        Args:
+            part_probs, detections, images: as in :meth:`losses`.
+            output_sizes: (H', W') of each image. Where it is not (H, W), the marginals are
+                brought to it before the argmax, never the labels.
+        """
+        labellings = self._labellings(part_probs, detections, images, self.num_iterations_test)
+        results = []
+        for labelling, q, boxes, size in zip(
+            labellings, part_probs, detections, output_sizes, strict=True
+        ):
+            object_map, part_map, confidence = label_maps(labelling, size)
+            scale = boxes.pred_boxes.tensor.new_tensor(
+                [size[1] / q.shape[2], size[0] / q.shape[1]] * 2
+            )
+            results.append(
+                PartInstances.from_label_maps(
+                    object_map,
+                    part_map,
+                    boxes=boxes.pred_boxes.tensor * scale,
+                    scores=boxes.scores,
+                    classes=boxes.pred_classes,
+                    part_prob=resize(q, size),
+                    confidence=confidence,
+                    score_name=self.score_name,
+                )
+            )
+        return results
+
+    def _labellings(
+        self,
+        part_probs: Sequence[Tensor],
+        detections: Sequence[Instances],
+        images: Sequence[Tensor],
+        num_iterations: int,
+        target_parts: Sequence[Tensor] | None = None,
+    ) -> list[Labelling]:
+        return self.crf(
+            list(part_probs),
+            [d.pred_boxes.tensor for d in detections],
+            [d.scores for d in detections],
+            list(images),
+            object_classes=[d.pred_classes for d in detections],
+            part_owner=self.part_owner,
+            num_iterations=num_iterations,
+            target_part=None if target_parts is None else list(target_parts),
+        )
+
+    def _log_weights(self) -> None:
+        if not has_event_storage():
+            return
+        for name in ("box_weight", "global_weight", "bilateral_weight", "spatial_weight"):
+            get_event_storage().put_scalar(f"crf/{name}", float(getattr(self.crf, name)))
+
+
+def label_maps(labelling: Labelling, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The labelling at another size: marginals are resized, then the best label is taken.
+
+    Returns:
+        (H', W') object map (0 none, i+1 detection i), part map (0 background, 1..P), and the
+        marginal of each pixel's label.
+    """
+    if tuple(size) == tuple(labelling.size):
+        return (*labelling.argmax(), labelling.confidence())
+    marginals = labelling.marginals()
+    best = marginals.new_full(size, -1.0)
+    label = torch.zeros(size, dtype=torch.int64, device=marginals.device)
+    # L can be in the hundreds and the output large: a few labels at a time bound the memory.
+    for start in range(0, len(marginals), _LABELS_AT_A_TIME):
+        value, index = resize(marginals[start : start + _LABELS_AT_A_TIME], size).max(0)
+        better = value > best
+        best = torch.where(better, value, best)
+        label = torch.where(better, index + start, label)
+    space = labelling.label_space
+    return space.label_instance[label], space.label_part[label], best
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) -> (C, H', W'), bilinear."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+def part_owner_from_config(cfg) -> list[int]:
+    """``MODEL.INSTANCE_CRF.PART_OWNER``, checked; all parts belong to class 0 when it is empty.
+
+    Raises:
+        ValueError: not one owner a part, or an owner that the detector does not know.
+    """
+    num_parts = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1
+    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    owner = list(cfg.MODEL.INSTANCE_CRF.PART_OWNER) or [0] * num_parts
+    if len(owner) != num_parts:
+        raise ValueError(
+            f"MODEL.INSTANCE_CRF.PART_OWNER has {len(owner)} entries, but "
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1 is {num_parts}: give one owner a part."
+        )
+    if min(owner) < 0 or max(owner) >= num_classes:
+        raise ValueError(
+            f"MODEL.INSTANCE_CRF.PART_OWNER is {owner}, but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{num_classes}: owners are 0..{num_classes - 1}."
+        )
+    return owner

@@ -1,0 +1,373 @@
+"""The whole network of Fig. 2: parts and detections of an image, joined by the Instance CRF.
+
+Shape letters: P parts, D detections, H, W size of an image as the network gets it, H', W' the
+size wanted for the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import configurable
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    build_backbone,
+    build_proposal_generator,
+    build_roi_heads,
+    build_sem_seg_head,
+)
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import Tensor, nn
+
+from ..structures import PartInstances
+from .detections import detections_from_ground_truth, keep_best
+from .instance_crf_head import build_instance_crf_head, resize
+
+__all__ = ["InstanceCRF"]
+
+DETECTION_SOURCES = ("detector", "record", "ground_truth")
+PART_SOURCES = ("head", "ground_truth")
+
+
+@META_ARCH_REGISTRY.register()
+class InstanceCRF(nn.Module):
+    """Backbone -> part head (Q) and detector (boxes) -> Instance CRF -> part instances.
+
+    Gradients of the CRF's loss reach the CRF's weights and, through Q, the part head and the
+    backbone; they never reach the detector, which learns from its own losses.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        part_head: nn.Module,
+        crf_head: nn.Module | None,
+        proposal_generator: nn.Module | None,
+        roi_heads: nn.Module | None,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        freeze: Sequence[str] = (),
+        channels_last: bool = False,
+        detection_source: str = "detector",
+        score_thresh: float = 0.5,
+        max_detections: int = 20,
+        jitter: float = 0.1,
+        warmup_iters: int = 0,
+        part_source: str = "head",
+    ):
+        """
+        Args:
+            backbone: a Detectron2 backbone.
+            part_head: gives Q, see :class:`~.part_head.PartHead`.
+            crf_head: gives the labelling; None learns parts and boxes only.
+            proposal_generator, roi_heads: Detectron2's two-stage detector; both or neither.
+            pixel_mean, pixel_std: normalisation of the backbone's input. The CRF sees 0-255.
+            freeze: any of "backbone", "part_head", "detector", "crf_head".
+            channels_last: memory order of the convolutions.
+            detection_source: "detector", "record" or "ground_truth".
+            score_thresh, max_detections: see :func:`~.detections.keep_best`.
+            jitter: of ground-truth boxes in training, a fraction of their size.
+            warmup_iters: so many iterations train on jittered ground-truth boxes.
+            part_source: "head", or "ground_truth" for a one-hot Q.
+
+        Raises:
+            ValueError: unknown names, half a detector, a source that the model lacks.
+        """
+        super().__init__()
+        _check_one_of("MODEL.INSTANCE_CRF.DETECTIONS.SOURCE", detection_source, DETECTION_SOURCES)
+        _check_one_of("MODEL.INSTANCE_CRF.PARTS.SOURCE", part_source, PART_SOURCES)
+        if (proposal_generator is None) != (roi_heads is None):
+            raise ValueError("proposal_generator and roi_heads come together: give both or none.")
+        if detection_source == "detector" and roi_heads is None and crf_head is not None:
+            raise ValueError(
+                "MODEL.INSTANCE_CRF.DETECTIONS.SOURCE is 'detector' but MODEL.DETECTOR.ENABLED is "
+                "False: enable it, or take the boxes from 'record' or 'ground_truth'."
+            )
+        self.backbone = backbone
+        self.part_head = part_head
+        self.crf_head = crf_head
+        self.proposal_generator = proposal_generator
+        self.roi_heads = roi_heads
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.detection_source = detection_source
+        self.score_thresh = score_thresh
+        self.max_detections = max_detections
+        self.jitter = jitter
+        self.warmup_iters = warmup_iters
+        self.part_source = part_source
+        self.channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+        self.frozen = tuple(freeze)
+        for module in self._modules_named(self.frozen):
+            module.requires_grad_(False)
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        backbone = build_backbone(cfg)
+        shape = backbone.output_shape()
+        crf = cfg.MODEL.INSTANCE_CRF
+        detector = cfg.MODEL.DETECTOR.ENABLED
+        return {
+            "backbone": backbone,
+            "part_head": build_sem_seg_head(cfg, shape),
+            "crf_head": build_instance_crf_head(cfg) if crf.ENABLED else None,
+            "proposal_generator": build_proposal_generator(cfg, shape) if detector else None,
+            "roi_heads": build_roi_heads(cfg, shape) if detector else None,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "freeze": cfg.MODEL.FREEZE,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "detection_source": crf.DETECTIONS.SOURCE,
+            "score_thresh": crf.DETECTIONS.SCORE_THRESH,
+            "max_detections": crf.DETECTIONS.MAX_PER_IMAGE,
+            "jitter": crf.DETECTIONS.JITTER,
+            "warmup_iters": crf.DETECTIONS.WARMUP_ITERS,
+            "part_source": crf.PARTS.SOURCE,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def train(self, mode: bool = True) -> InstanceCRF:
+        """Frozen parts stay in evaluation mode, so that their statistics do not move."""
+        super().train(mode)
+        for module in self._modules_named(self.frozen):
+            module.eval()
+        return self
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """
+        Args:
+            batched_inputs: one dict an image, as :class:`instance_crf.data.PartInstanceMapper`
+                makes it: ``image`` (3, H, W) in 0-255; wanted size ``height``, ``width``
+                (default H, W); in training ``instances`` (gt_boxes, gt_classes), ``part_seg``
+                and ``object_seg`` (H, W); ``detections`` when they come with the record.
+
+        Returns:
+            In training, the losses. Otherwise one dict an image, see :meth:`inference`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        with torch.no_grad() if "backbone" in self.frozen else nullcontext():
+            features = self.backbone(images.tensor)
+        losses = self._detector_losses(batched_inputs, images, features)
+
+        learns_parts = "part_head" not in self.frozen
+        with nullcontext() if learns_parts else torch.no_grad():
+            logits = self.part_head.part_logits(features)
+        if learns_parts:
+            losses.update(self.part_head.losses(logits, self._part_targets(batched_inputs)))
+        if self.crf_head is not None:
+            part_segs = self._maps(batched_inputs, "part_seg")
+            losses.update(
+                self.crf_head.losses(
+                    self._part_probs(logits, images, batched_inputs),
+                    self.detect(batched_inputs, images, features),
+                    self._raw_images(batched_inputs),
+                    part_segs,
+                    self._maps(batched_inputs, "object_seg"),
+                )
+            )
+        return losses
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict]) -> list[dict]:
+        """
+        Returns:
+            One dict an image, every key always there, also when nothing is found:
+
+            * ``part_instances``: :class:`~instance_crf.structures.PartInstances`, (H', W').
+            * ``sem_seg``: Q, (P+1, H', W').
+            * ``panoptic_seg``: (H', W') int32 ids and a dict a segment.
+            * ``instances``: the labelled objects, ``pred_boxes, scores, pred_classes,
+              pred_masks``, masks disjoint; boxes are the detections'.
+            * ``detections``: all boxes that the CRF was given.
+
+            Without a CRF head, no object is labelled and only ``sem_seg`` and ``detections``
+            say anything.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        logits = self.part_head.part_logits(features)
+        part_probs = self._part_probs(logits, images, batched_inputs)
+        detections = self.detect(batched_inputs, images, features)
+        sizes = [
+            (int(x.get("height", size[0])), int(x.get("width", size[1])))
+            for x, size in zip(batched_inputs, images.image_sizes, strict=True)
+        ]
+        if self.crf_head is None:
+            results = [_nothing_labelled(size, self.device) for size in sizes]
+        else:
+            results = self.crf_head.inference(
+                part_probs, detections, self._raw_images(batched_inputs), sizes
+            )
+        return [
+            {
+                "part_instances": result,
+                "sem_seg": resize(q, size),
+                "panoptic_seg": result.panoptic(),
+                "instances": _to_instances(result),
+                "detections": detector_postprocess(boxes, *size),
+            }
+            for result, q, boxes, size in zip(results, part_probs, detections, sizes, strict=True)
+        ]
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise, pad to the backbone's divisor, batch."""
+        images = [
+            (image - self.pixel_mean) / self.pixel_std for image in self._raw_images(batched_inputs)
+        ]
+        images = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        if self.channels_last:
+            images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def detect(
+        self, batched_inputs: list[dict], images: ImageList, features: dict[str, Tensor]
+    ) -> list[Instances]:
+        """The detections of each image, best first, without a gradient.
+
+        Returns:
+            Instances with ``pred_boxes`` (pixels of the network's input), ``scores``,
+            ``pred_classes``.
+        """
+        source = self.detection_source
+        if self.training and has_event_storage() and get_event_storage().iter < self.warmup_iters:
+            source = "ground_truth"
+        if source == "ground_truth":
+            jitter = self.jitter if self.training else 0.0
+            objects = [_get(x, "instances", source).to(self.device) for x in batched_inputs]
+            return [detections_from_ground_truth(x, jitter=jitter) for x in objects]
+        if source == "record":
+            detections = [_get(x, "detections", source).to(self.device) for x in batched_inputs]
+        elif self.roi_heads is None:
+            detections = [_no_detections(size, self.device) for size in images.image_sizes]
+        else:
+            with torch.no_grad(), _in_eval_mode(self.proposal_generator, self.roi_heads):
+                features = {name: feature.detach() for name, feature in features.items()}
+                proposals, _ = self.proposal_generator(images, features, None)
+                detections, _ = self.roi_heads(images, features, proposals, None)
+        return [
+            keep_best(d, score_thresh=self.score_thresh, max_per_image=self.max_detections)
+            for d in detections
+        ]
+
+    def _detector_losses(
+        self, batched_inputs: list[dict], images: ImageList, features: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        if self.roi_heads is None or "detector" in self.frozen:
+            return {}
+        ground_truth = [_get(x, "instances", "training").to(self.device) for x in batched_inputs]
+        proposals, rpn_losses = self.proposal_generator(images, features, ground_truth)
+        _, roi_losses = self.roi_heads(images, features, proposals, ground_truth)
+        return {**rpn_losses, **roi_losses}
+
+    def _part_probs(
+        self, logits: Tensor, images: ImageList, batched_inputs: list[dict]
+    ) -> list[Tensor]:
+        """Q of each image without its padding, (P+1, H, W), float32."""
+        if self.part_source == "ground_truth":
+            num_classes = logits.shape[1]
+            part_segs = self._maps(batched_inputs, "part_seg")
+            return [_one_hot(part_seg, num_classes) for part_seg in part_segs]
+        return [
+            logits[i, :, :height, :width].float().softmax(0)
+            for i, (height, width) in enumerate(images.image_sizes)
+        ]
+
+    def _part_targets(self, batched_inputs: list[dict]) -> Tensor:
+        """(N, H, W) padded with the ignore value."""
+        return ImageList.from_tensors(
+            self._maps(batched_inputs, "part_seg"),
+            self.backbone.size_divisibility,
+            self.part_head.part_loss.ignore_value,
+        ).tensor
+
+    def _maps(self, batched_inputs: list[dict], name: str) -> list[Tensor]:
+        return [_get(x, name, "training").to(self.device) for x in batched_inputs]
+
+    def _raw_images(self, batched_inputs: list[dict]) -> list[Tensor]:
+        return [x["image"].to(self.device).float() for x in batched_inputs]
+
+    def _modules_named(self, names: Sequence[str]) -> list[nn.Module]:
+        known = {
+            "backbone": [self.backbone],
+            "part_head": [self.part_head],
+            "crf_head": [self.crf_head],
+            "detector": [self.proposal_generator, self.roi_heads],
+        }
+        for name in names:
+            _check_one_of("MODEL.FREEZE", name, tuple(known))
+        return [module for name in names for module in known[name] if module is not None]
+
+
+@contextmanager
+def _in_eval_mode(*modules: nn.Module) -> Iterator[None]:
+    was_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, was_training, strict=True):
+            module.train(mode)
+
+
+def _get(inputs: dict, key: str, wanted_by: str):
+    if key not in inputs:
+        raise KeyError(
+            f"{wanted_by!r} needs {key!r} with every image, but "
+            f"{inputs.get('file_name', 'an image')} has only {sorted(inputs)}."
+        )
+    return inputs[key]
+
+
+def _check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key} has {value!r}; it is one of {', '.join(allowed)}.")
+
+
+def _one_hot(part_seg: Tensor, num_classes: int) -> Tensor:
+    """(H, W) part ids, 255 = ignore -> (P+1, H, W); ignored pixels count as background."""
+    part_seg = torch.where(part_seg < num_classes, part_seg, 0)
+    return F.one_hot(part_seg, num_classes).permute(2, 0, 1).float()
+
+
+def _no_detections(image_size: tuple[int, int], device: torch.device) -> Instances:
+    empty = Instances(image_size)
+    empty.pred_boxes = Boxes(torch.zeros(0, 4, device=device))
+    empty.scores = torch.zeros(0, device=device)
+    empty.pred_classes = torch.zeros(0, dtype=torch.int64, device=device)
+    return empty
+
+
+def _nothing_labelled(size: tuple[int, int], device: torch.device) -> PartInstances:
+    empty = _no_detections(size, device)
+    zeros = torch.zeros(size, dtype=torch.int64, device=device)
+    return PartInstances.from_label_maps(
+        zeros,
+        zeros,
+        boxes=empty.pred_boxes.tensor,
+        scores=empty.scores,
+        classes=empty.pred_classes,
+    )
+
+
+def _to_instances(result: PartInstances) -> Instances:
+    instances = Instances(result.image_size)
+    instances.pred_boxes = Boxes(result.boxes)
+    instances.scores = result.scores
+    instances.pred_classes = result.classes
+    instances.pred_masks = result.object_masks()
+    return instances

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Train or evaluate a model: the usual command of a Detectron2 project.
+
+python tools/train_net.py --config-file configs/SyntheticPeople/demo.yaml [--num-gpus N]
+    [--resume] [--eval-only] [KEY VALUE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
+from detectron2.evaluation import DatasetEvaluators, verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from instance_crf import PartInstanceMapper
+from instance_crf.config import check_datasets, load_config
+from instance_crf.data.label_io import atomic_path
+from instance_crf.evaluation.evaluators import PartInstanceEvaluator
+from instance_crf.evaluation.pictures import PartInstancePictures
+from instance_crf.solver import build_optimizer
+
+logger = logging.getLogger("instance_crf.train_net")
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's trainer with this project's mapper, evaluators and optimizer."""
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_detection_train_loader(cfg, mapper=PartInstanceMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        mapper = PartInstanceMapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+        output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        evaluators = [PartInstanceEvaluator(dataset_name, output_dir=output_dir)]
+        if cfg.TEST.PICTURES > 0:
+            evaluators.append(
+                PartInstancePictures(
+                    dataset_name,
+                    output_dir=os.path.join(cfg.OUTPUT_DIR, "pictures", dataset_name),
+                    max_pictures=cfg.TEST.PICTURES,
+                )
+            )
+        return DatasetEvaluators(evaluators)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
+        """Evaluate, and leave the numbers in ``OUTPUT_DIR/results.json``."""
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            with atomic_path(os.path.join(cfg.OUTPUT_DIR, "results.json")) as path:
+                path.write_text(json.dumps(results, indent=2) + "\n")
+        return results
+
+
+def setup(args) -> CfgNode:
+    """Config from the file and the command line, checked against the data sets."""
+    cfg = load_config(args.config_file, args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_crf")
+    check_datasets(cfg)
+    return cfg
+
+
+def main(args) -> dict:
+    cfg = setup(args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+            cfg.MODEL.WEIGHTS, resume=args.resume
+        )
+        results = Trainer.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def invoke_main() -> None:
+    args = default_argument_parser().parse_args()
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    invoke_main()
