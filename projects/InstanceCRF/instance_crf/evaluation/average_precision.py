@@ -369,7 +369,7 @@ class AveragePrecision:
     def _check(self, image_id, scores, classes, ious, truth_classes) -> None:
         where = f"Image {image_id!r}:"
         if image_id in self._images:
-            raise ValueError(f"{where} was evaluated twice.")
+            raise ValueError(f"Image {image_id!r} was evaluated twice.")
         if len(scores) != len(classes):
             raise ValueError(f"{where} {len(scores)} scores for {len(classes)} predictions.")
         if not np.isfinite(scores).all():
