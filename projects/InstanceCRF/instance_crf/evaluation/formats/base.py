@@ -113,7 +113,7 @@ class PredictionWriter(ABC):
 def files_by_id(folder: Path, suffix: str) -> dict[str, Path]:
     """{name without suffix: path} of the files in ``folder``; hidden files are left out."""
     return {
-        path.name[: -len(suffix)]: path
+        path.name.removesuffix(suffix): path
         for path in sorted(folder.iterdir())
         if path.name.endswith(suffix) and not path.name.startswith(".")
     }
