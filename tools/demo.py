@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Run a trained model on photos.
 
-    python tools/demo.py --config-file configs/SyntheticPeople/parts.yaml \\
+    python tools/demo.py --config-file output/demo/config.yaml \\
         --input photo.jpg folder/ 'holiday/*.jpg' --output output/photos \\
         --opts MODEL.WEIGHTS output/demo/model_final.pth
 
