@@ -26,10 +26,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from instance_crf.config import check_datasets, load_config
+from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path, write_object_map
 from instance_crf.data.schema import PartTaxonomy
 from instance_crf.predictor import PartInstancePredictor
-from instance_crf.visualization import ROW_TITLES, draw_row, make_sheet, palette_image, read_image
+from instance_crf.visualization import ROW_TITLES, draw_row, make_sheet, palette_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 THRESHOLD_KEY = "MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH"

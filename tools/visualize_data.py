@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from instance_crf import PartInstanceMapper
 from instance_crf.config import check_datasets, load_config
+from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path
 from instance_crf.data.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
@@ -35,7 +36,6 @@ from instance_crf.visualization import (
     draw_part_instances,
     draw_record,
     make_sheet,
-    read_image,
 )
 
 TITLES = ("image + boxes", "part instances")
