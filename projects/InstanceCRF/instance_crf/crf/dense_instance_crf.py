@@ -5,6 +5,7 @@ Shape letters: N = H·W pixels, D detections, P parts, L labels, T mean-field it
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,7 @@ from instance_crf.crf.potentials import (
     SCORE_TRANSFORMS,
     box_term,
     global_term,
+    pixel_ranges,
     transform_scores,
     unary_energy,
 )
@@ -31,7 +33,7 @@ from instance_crf.crf.validation import check_inputs
 
 __all__ = ["DenseInstanceCRF"]
 
-BACKENDS = ("auto", "torch")
+BACKENDS = ("auto", "numba", "torch")
 
 
 class DenseInstanceCRF(nn.Module):
@@ -67,7 +69,8 @@ class DenseInstanceCRF(nn.Module):
             authors' release), "symmetric" by their root before and after.
         drop_threshold: delta. Labels whose marginal provably stays below it may be dropped; 0 keeps
             all.
-        backend: "auto" picks the fastest one for the device; "torch" is the plain reference.
+        backend: "torch" is the plain reference, exact whatever the drop_threshold; "numba" the
+            accelerated one, float32 on the CPU; "auto" takes numba where it can.
 
     Raises:
         ValueError: if an option is unknown or a number is out of its range.
@@ -234,22 +237,109 @@ class DenseInstanceCRF(nn.Module):
             boxes = boxes.detach().to(part_prob.dtype)
             scores = scores.detach().to(part_prob.dtype)
             label_space = _label_space(part_prob, boxes, object_classes, part_owner)
-            unary = self._unary(part_prob, boxes, scores, label_space)
-            filters, weights = self._kernels(image, num_iterations)
-            log_marginals = mean_field(
-                unary.flatten(1).t(), filters, [w.to(unary.dtype) for w in weights], num_iterations
+            if self._use_numba(part_prob, label_space):
+                labelling = self._label_with_numba(
+                    part_prob, boxes, scores, image, label_space, target_part, num_iterations
+                )
+                if labelling is not None:
+                    return labelling
+            return self._label_with_torch(
+                part_prob, boxes, scores, image, label_space, num_iterations
             )
-            log_marginals = log_marginals.t().reshape(unary.shape) + self._touch_all()
-            return Labelling(label_space, log_marginals)
+
+    def _label_with_torch(
+        self,
+        part_prob: Tensor,
+        boxes: Tensor,
+        scores: Tensor,
+        image: Tensor,
+        label_space: LabelSpace,
+        num_iterations: int,
+    ) -> Labelling:
+        """The plain reference: every array dense, any device and precision."""
+        unary = self._unary(part_prob, boxes, scores, label_space)
+        if label_space.num_labels == 1:
+            num_iterations = 0  # the background alone is certain
+        filters, weights = self._kernels(image, num_iterations)
+        log_marginals = mean_field(
+            unary.flatten(1).t(), filters, [w.to(unary.dtype) for w in weights], num_iterations
+        )
+        log_marginals = log_marginals.t().reshape(unary.shape) + self._touch_all()
+        return Labelling(label_space, log_marginals)
+
+    def _use_numba(self, part_prob: Tensor, label_space: LabelSpace) -> bool:
+        """Whether the accelerated CPU inference takes this image."""
+        fits = part_prob.device.type == "cpu" and part_prob.dtype == torch.float32
+        if self.backend == "numba":
+            if not fits:
+                raise ValueError(
+                    f'backend="numba" needs float32 on the CPU, but part_prob is {part_prob.dtype} '
+                    f"on {part_prob.device}."
+                )
+            return label_space.num_labels > 1
+        found = importlib.util.find_spec("numba") is not None
+        return self.backend == "auto" and fits and found and label_space.num_labels > 1
+
+    def _label_with_numba(
+        self,
+        part_prob: Tensor,
+        boxes: Tensor,
+        scores: Tensor,
+        image: Tensor,
+        label_space: LabelSpace,
+        target_part: Tensor | None,
+        num_iterations: int,
+    ) -> Labelling | None:
+        """The accelerated inference; None if the image is beyond its compact indices."""
+        # Imported late: numba takes a moment, and nobody but this needs it.
+        from instance_crf.crf.cpu.inference import Problem
+        from instance_crf.crf.cpu.labelling import CpuLabelling
+        from instance_crf.crf.cpu.lattice import LatticeRangeError
+
+        height, width = part_prob.shape[-2:]
+        weights = (
+            self.box_weight,
+            self.global_weight,
+            self.bilateral_weight,
+            self.spatial_weight,
+        )
+        values = [weight.item() for weight in weights]
+        problem = Problem(
+            part_prob=part_prob.detach().contiguous().view(part_prob.shape[0], -1).numpy(),
+            height=height,
+            width=width,
+            image=image.detach().float().contiguous().view(3, -1).numpy(),
+            boxes=pixel_ranges(boxes).t().contiguous().numpy(),
+            scores=transform_scores(scores, self.score_transform).numpy(),
+            label_index=label_space.label_index().numpy(),
+            box_weight=values[0] if self.box_term else 0.0,
+            global_weight=values[1] if self.global_term else 0.0,
+            background_score=self._background_score() if self.box_term else 0.0,
+            epsilon=self.epsilon,
+            thetas=(self.theta_alpha, self.theta_beta, self.theta_gamma),
+            strengths=(values[2], values[3]),
+            num_iterations=num_iterations if self.pairwise_term else 0,
+            normalization=self.normalization,
+            drop_threshold=self.drop_threshold,
+            keep_active=None if target_part is None else target_part.reshape(-1).long().numpy(),
+        )
+        try:
+            return CpuLabelling(label_space, problem, part_prob, weights, torch.get_num_threads())
+        except LatticeRangeError:
+            if self.backend == "numba":
+                raise
+            return None
+
+    def _background_score(self) -> float:
+        """The score of the background's box, 0 if it has none."""
+        if not self.background_box_term:
+            return 0.0
+        return transform_scores(torch.ones(()), self.score_transform).item()
 
     def _unary(
         self, part_prob: Tensor, boxes: Tensor, scores: Tensor, label_space: LabelSpace
     ) -> Tensor:
         """(L, H, W) unary energy of Eq. 1 with the terms that are switched on."""
-        background_score = None
-        if self.background_box_term:
-            one = transform_scores(scores.new_ones(()), self.score_transform)
-            background_score = one.item()
         psi_box = psi_global = None
         if self.box_term:
             psi_box = box_term(
@@ -257,7 +347,7 @@ class DenseInstanceCRF(nn.Module):
                 boxes,
                 transform_scores(scores, self.score_transform),
                 label_space,
-                background_score=background_score,
+                background_score=self._background_score(),
             )
         if self.global_term:
             psi_global = global_term(part_prob, label_space)

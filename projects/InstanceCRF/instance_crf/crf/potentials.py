@@ -20,11 +20,24 @@ __all__ = [
     "box_masks",
     "box_term",
     "global_term",
+    "pixel_ranges",
     "transform_scores",
     "unary_energy",
 ]
 
 SCORE_TRANSFORMS = ("identity", "tvg")
+
+
+def pixel_ranges(boxes: Tensor) -> Tensor:
+    """First column, first row, and one beyond the last column and row, whose centres lie in a box.
+
+    Args:
+        boxes: (D, 4) ``x1, y1, x2, y2`` in pixels.
+
+    Returns:
+        (D, 4) whole numbers in the dtype of the boxes; not clipped to the image.
+    """
+    return torch.ceil(boxes - 0.5)
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -37,11 +50,11 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (D, H, W) bool: whether the centre of the pixel lies in the box.
     """
-    x = torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5
-    y = torch.arange(height, device=boxes.device, dtype=boxes.dtype) + 0.5
-    x1, y1, x2, y2 = (column[:, None] for column in boxes.unbind(dim=1))
-    in_columns = (x1 <= x) & (x < x2)
-    in_rows = (y1 <= y) & (y < y2)
+    x = torch.arange(width, device=boxes.device)
+    y = torch.arange(height, device=boxes.device)
+    left, top, right, bottom = (column[:, None] for column in pixel_ranges(boxes).unbind(dim=1))
+    in_columns = (left <= x) & (x < right)
+    in_rows = (top <= y) & (y < bottom)
     return in_rows[:, :, None] & in_columns[:, None, :]
 
 
@@ -69,7 +82,7 @@ def box_term(
     scores: Tensor,
     label_space: LabelSpace,
     *,
-    background_score: float | None = None,
+    background_score: float = 0.0,
 ) -> Tensor:
     """Box consistency term, Eq. 2: s_i Q_k(j) for k in B_i, otherwise 0.
 
@@ -78,9 +91,9 @@ def box_term(
         boxes: (D, 4) in pixels, see the module's box convention.
         scores: (D,) s_i.
         label_space: the labels of the image.
-        background_score: the background is "the 0-th detection". None leaves it without a box
-            (the term is 0); a number gives it the whole image as its box with that score, which a
-            CRF without the global term needs.
+        background_score: the background is "the 0-th detection". 0 leaves it without a box; another
+            number gives it the whole image as its box with that score, which a CRF without the
+            global term needs.
 
     Returns:
         (L, H, W) psi_Box. Differentiable with respect to ``part_prob``.
@@ -88,7 +101,7 @@ def box_term(
     height, width = part_prob.shape[-2:]
     weight = box_masks(boxes, height, width).to(part_prob.dtype)
     weight = weight * scores.to(part_prob.dtype)[:, None, None]
-    background = weight.new_full((1, height, width), background_score or 0.0)
+    background = weight.new_full((1, height, width), background_score)
     weight = torch.cat([background, weight])
     return weight[label_space.label_instance] * part_prob[label_space.label_part]
 

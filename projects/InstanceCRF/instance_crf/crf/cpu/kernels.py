@@ -1,0 +1,664 @@
+"""Fused mean-field kernels: one visit of a pixel slices both kernels' messages, normalises, splats.
+
+No array of N x L numbers exists. What lives between iterations are the *lattice values*, which are
+few; unaries and marginals are made anew at each pixel from Q, the boxes and the messages, in a row
+that stays in the cache.
+
+The labels of a pixel are divided into *groups*; a pixel or a lattice vertex holds a row of numbers
+for each of its groups. The exact CRF has one group with all labels. With dropped labels each part
+is a group of its own (and the background another), and a pixel has rows for its active parts only.
+A group consists of *blocks*: the labels of one part, over a contiguous range of detections (which
+are sorted by object class), so that the inner loops have no index vectors.
+
+Every kernel works on a range of the active pixels; ranges run on threads of their own and splat
+into lattice values of their own.
+
+Shape letters: N pixels, K active pixels, D detections, P parts, L labels, G groups.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from instance_crf.crf.cpu.jit import fast_exp, kernel, scatter_row
+
+__all__ = [
+    "Groups",
+    "PixelKernel",
+    "Pixels",
+    "Unary",
+    "best_labels",
+    "blur_rows",
+    "bound_update",
+    "find_dropped",
+    "label_log_prob",
+    "merge_rows",
+    "part_mass",
+    "pullback",
+    "to_pixel_rows",
+    "update",
+    "write_marginals",
+]
+
+
+class Pixels(NamedTuple):
+    """The active pixels and their groups; indices are in the order of ``tile_order``."""
+
+    index: np.ndarray
+    """(K,) int32 which of the N pixels are active."""
+    group_ptr: np.ndarray
+    """(K + 1,) int64 where the groups of each active pixel start in ``groups``."""
+    groups: np.ndarray
+    """int16 groups of the active pixels, ascending for each."""
+
+
+class Groups(NamedTuple):
+    """What the columns of a group's rows stand for."""
+
+    width: np.ndarray
+    """(G,) int64 columns of a row."""
+    block_ptr: np.ndarray
+    """(G + 1,) int64 where the blocks of each group start."""
+    block_part: np.ndarray
+    """Part of each block, int64; 0 is the background, a block of one column."""
+    block_first: np.ndarray
+    """First detection of each block, int64."""
+    block_last: np.ndarray
+    """One beyond the last detection."""
+    label_ptr: np.ndarray
+    """(G + 1,) int64 where the labels of each group start in ``label``."""
+    label: np.ndarray
+    """(L,) int32 label of each column."""
+    group_of_label: np.ndarray
+    """(L,) int32 group of each label."""
+    column_of_label: np.ndarray
+    """(L,) int32 column of each label in the row of its group."""
+    max_row: int
+    """Most columns of a pixel over all groups."""
+
+
+class Unary(NamedTuple):
+    """What Eq. 1 needs at a pixel: psi = a_i Q(j) + epsilon, a_i = w2 + w1 s_i [k in B_i]."""
+
+    part_prob: np.ndarray
+    """(N, P + 1) float32 Q."""
+    x: np.ndarray
+    """(N,) float32 column of the pixel."""
+    y: np.ndarray
+    """(N,) float32 row of the pixel."""
+    boxes: np.ndarray
+    """(4, D) float32 first column, first row, and one beyond the last of each box."""
+    inside: np.ndarray
+    """(D,) float32 w1 s_i."""
+    everywhere: float
+    """w2, or 0 without the global term."""
+    background: float
+    """a of the background."""
+    epsilon: float
+
+
+class PixelKernel(NamedTuple):
+    """One Gaussian kernel as the pixels see it."""
+
+    vertex: np.ndarray
+    """(N, F + 1) int32."""
+    weight: np.ndarray
+    """(N, F + 1) float32 barycentric weights."""
+    weight_in: np.ndarray
+    """(N,) float32."""
+    weight_out: np.ndarray
+    """(N,) float32."""
+    position: np.ndarray
+    """(M, G) uint32 where the row of a group starts in the lattice values of a vertex."""
+    strength: float
+    """The weight w_m of the kernel."""
+
+
+@kernel(inline=True)
+def _coefficients(unary, p, coefficient):
+    """a_i of every detection at pixel p."""
+    x, y = unary.x[p], unary.y[p]
+    boxes = unary.boxes
+    everywhere = np.float32(unary.everywhere)
+    for d in range(boxes.shape[1]):
+        hit = (boxes[0, d] <= x) & (x < boxes[2, d]) & (boxes[1, d] <= y) & (y < boxes[3, d])
+        coefficient[d] = everywhere + (unary.inside[d] if hit else np.float32(0))
+
+
+@kernel(inline=True)
+def _potential_row(unary, groups, pixels, k, coefficient, psi):
+    """psi of the labels of active pixel k; returns how many there are."""
+    p = pixels.index[k]
+    _coefficients(unary, p, coefficient)
+    epsilon = np.float32(unary.epsilon)
+    end = np.uint64(0)
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
+            q = unary.part_prob[p, groups.block_part[b]]
+            if groups.block_part[b] == 0:
+                psi[end] = np.float32(unary.background) * q + epsilon
+                end += np.uint64(1)
+            else:
+                first = np.uint64(groups.block_first[b])
+                width = np.uint64(groups.block_last[b]) - first
+                for c in range(width):
+                    psi[end + c] = coefficient[first + c] * q + epsilon
+                end += width
+    return end
+
+
+@kernel(inline=True)
+def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backward, row):
+    """Messages of the labels of active pixel k: both kernels, weighted and normalised.
+
+    ``backward`` slices for the transposed kernels, whose factor before splatting comes after.
+    """
+    p = pixels.index[k]
+    if backward:
+        scale_b = np.float32(bilateral.strength) * bilateral.weight_in[p]
+        scale_s = np.float32(spatial.strength) * spatial.weight_in[p]
+    else:
+        scale_b = np.float32(bilateral.strength) * bilateral.weight_out[p]
+        scale_s = np.float32(spatial.strength) * spatial.weight_out[p]
+    w, v, at = bilateral.weight, bilateral.vertex, bilateral.position
+    w0, w1, w2 = w[p, 0] * scale_b, w[p, 1] * scale_b, w[p, 2] * scale_b
+    w3, w4, w5 = w[p, 3] * scale_b, w[p, 4] * scale_b, w[p, 5] * scale_b
+    v0, v1, v2, v3, v4, v5 = v[p, 0], v[p, 1], v[p, 2], v[p, 3], v[p, 4], v[p, 5]
+    u, z, to = spatial.weight, spatial.vertex, spatial.position
+    u0, u1, u2 = u[p, 0] * scale_s, u[p, 1] * scale_s, u[p, 2] * scale_s
+    z0, z1, z2 = z[p, 0], z[p, 1], z[p, 2]
+    end = np.uint64(0)
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        b0, b1, b2 = np.uint64(at[v0, g]), np.uint64(at[v1, g]), np.uint64(at[v2, g])
+        b3, b4, b5 = np.uint64(at[v3, g]), np.uint64(at[v4, g]), np.uint64(at[v5, g])
+        s0, s1, s2 = np.uint64(to[z0, g]), np.uint64(to[z1, g]), np.uint64(to[z2, g])
+        width = np.uint64(groups.width[g])
+        for c in range(width):
+            row[end + c] = (
+                w0 * values_b[b0 + c]
+                + w1 * values_b[b1 + c]
+                + w2 * values_b[b2 + c]
+                + w3 * values_b[b3 + c]
+                + w4 * values_b[b4 + c]
+                + w5 * values_b[b5 + c]
+                + u0 * values_s[s0 + c]
+                + u1 * values_s[s1 + c]
+                + u2 * values_s[s2 + c]
+            )
+        end += width
+
+
+@kernel(inline=True)
+def _splat_row(pixels, groups, k, one, values, scale, row):
+    """Adds a row of active pixel k to the lattice values of one kernel."""
+    p = pixels.index[k]
+    start = np.uint64(0)
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        width = np.uint64(groups.width[g])
+        for corner in range(one.vertex.shape[1]):
+            offset = np.uint64(one.position[one.vertex[p, corner], g])
+            scatter_row(values, offset, row, start, width, scale * one.weight[p, corner])
+        start += width
+
+
+@kernel(inline=True)
+def _largest(row, count):
+    largest = row[0]
+    for c in range(count):
+        largest = max(largest, row[c])
+    return largest
+
+
+@kernel(inline=True)
+def _marginal_row(psi, message, count, marginal):
+    """softmax(log psi + message); returns the log of the normaliser."""
+    largest = _largest(message, count)
+    total = np.float32(0)
+    for c in range(count):
+        value = psi[c] * fast_exp(message[c] - largest)
+        marginal[c] = value
+        total += value
+    inverse = np.float32(1) / total
+    for c in range(count):
+        marginal[c] *= inverse
+    return np.log(total) + largest
+
+
+@kernel(inline=True)
+def _uniform_row(psi, count, marginal):
+    """psi normalised: the marginals before any message."""
+    total = np.float32(0)
+    for c in range(count):
+        total += psi[c]
+    inverse = np.float32(1) / total
+    for c in range(count):
+        marginal[c] = psi[c] * inverse
+
+
+@kernel
+def update(
+    start, end, pixels, groups, unary, bilateral, spatial, first, old_b, old_s, new_b, new_s
+):
+    """One mean-field iteration: marginals from the blurred lattice values, splatted anew.
+
+    Args:
+        first: whether there are no messages yet; then ``old_b`` and ``old_s`` are not read.
+    """
+    psi = np.empty(groups.max_row, np.float32)
+    message = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    for k in range(start, end):
+        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
+        if first:
+            _uniform_row(psi, count, message)
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+            _marginal_row(psi, message, count, message)
+        p = pixels.index[k]
+        _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[p], message)
+        _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[p], message)
+
+
+@kernel
+def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
+    """[1/2 1 1/2] along every direction, in place, for columns first..last of all rows.
+
+    Args:
+        chains, chain_ptr: rows along each direction, see Lattice; a row starts at
+            ``base + factor * chain``.
+        backward: run the directions in reverse (the transpose).
+    """
+    width = np.uint64(last - first)
+    before = np.empty(last - first, np.float32)
+    half = np.float32(0.5)
+    directions = chain_ptr.shape[0] - 1
+    stop = np.uint32(0xFFFFFFFF)
+    origin = np.uint64(base + first)
+    stride = np.uint64(factor)
+    for step in range(directions):
+        direction = directions - 1 - step if backward else step
+        fresh = True
+        for i in range(chain_ptr[direction], chain_ptr[direction + 1]):
+            if chains[i] == stop:
+                fresh = True
+                continue
+            here = origin + stride * np.uint64(chains[i])
+            if fresh:
+                for c in range(width):
+                    before[c] = 0
+                fresh = False
+            if chains[i + 1] == stop:
+                for c in range(width):
+                    values[here + c] += half * before[c]
+            else:
+                there = origin + stride * np.uint64(chains[i + 1])
+                for c in range(width):
+                    old = values[here + c]
+                    values[here + c] = old + half * (before[c] + values[there + c])
+                    before[c] = old
+
+
+@kernel
+def merge_rows(values, others, base, stride, rows, first, last):
+    """Adds the lattice values of other threads to ``values`` and clears them."""
+    width = np.uint64(last - first)
+    for t in range(others.shape[0]):
+        other = others[t]
+        for r in range(rows):
+            at = np.uint64(base + r * stride + first)
+            for c in range(width):
+                values[at + c] += other[at + c]
+                other[at + c] = 0
+
+
+@kernel
+def best_labels(
+    start, end, pixels, groups, unary, bilateral, spatial, first, old_b, old_s, best, confidence
+):
+    """Most probable label of each active pixel and its marginal; ties go to the lower label."""
+    psi = np.empty(groups.max_row, np.float32)
+    message = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    for k in range(start, end):
+        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
+        if first:
+            _uniform_row(psi, count, message)
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+            _marginal_row(psi, message, count, message)
+        largest = _largest(message, count)
+        winner = np.int32(0x7FFFFFFF)
+        at = np.uint64(0)
+        for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+            g = pixels.groups[i]
+            labels = np.uint64(groups.label_ptr[g])
+            width = np.uint64(groups.width[g])
+            for c in range(width):
+                label = groups.label[labels + c]
+                winner = min(winner, label if message[at + c] >= largest else winner)
+            at += width
+        best[pixels.index[k]] = winner
+        confidence[pixels.index[k]] = largest
+
+
+@kernel
+def write_marginals(
+    start, end, pixels, groups, unary, bilateral, spatial, first, old_b, old_s, order, marginals
+):
+    """Writes the marginals of the active pixels to (L, N), N in the usual order of pixels."""
+    run = 16
+    psi = np.empty(groups.max_row, np.float32)
+    message = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    rows = np.empty((run, groups.max_row), np.float32)
+    k = start
+    while k < end:
+        # Neighbours with the same groups are written together: a label's values are adjacent.
+        length = 0
+        while k + length < end and length < run:
+            if length > 0:
+                if order[pixels.index[k + length]] != order[pixels.index[k]] + length:
+                    break
+                if not _same_groups(pixels, k, k + length):
+                    break
+            count = _potential_row(unary, groups, pixels, k + length, coefficient, psi)
+            if first:
+                _uniform_row(psi, count, message)
+            else:
+                _slice_row(
+                    pixels, groups, k + length, bilateral, spatial, old_b, old_s, False, message
+                )
+                _marginal_row(psi, message, count, message)
+            for c in range(count):
+                rows[length, c] = message[c]
+            length += 1
+        column = 0
+        target = order[pixels.index[k]]
+        for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+            g = pixels.groups[i]
+            for c in range(groups.width[g]):
+                label = groups.label[groups.label_ptr[g] + c]
+                for n in range(length):
+                    marginals[label, target + n] = rows[n, column]
+                column += 1
+        k += length
+
+
+@kernel(inline=True)
+def _same_groups(pixels, one, other):
+    a, b = pixels.group_ptr[one], pixels.group_ptr[other]
+    count = pixels.group_ptr[one + 1] - a
+    if pixels.group_ptr[other + 1] - b != count:
+        return False
+    for i in range(count):
+        if pixels.groups[a + i] != pixels.groups[b + i]:
+            return False
+    return True
+
+
+@kernel
+def find_dropped(pixels, groups, label, dropped):
+    """Marks the pixels whose label, (N,) int64, was dropped; those without groups come marked."""
+    for k in range(pixels.index.shape[0]):
+        p = pixels.index[k]
+        dropped[p] = label[p] >= 0 and _column(pixels, groups, k, label[p]) < 0
+
+
+@kernel(inline=True)
+def _column(pixels, groups, k, label):
+    """Column of a label in the row of active pixel k, -1 if the label was dropped there."""
+    wanted = groups.group_of_label[label]
+    at = 0
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        if g == wanted:
+            return at + groups.column_of_label[label]
+        at += groups.width[g]
+    return -1
+
+
+@kernel
+def label_log_prob(
+    start, end, pixels, groups, unary, bilateral, spatial, first, old_b, old_s, label, out
+):
+    """Log-probability of one label per active pixel; (N,) int64 labels, skipped where negative.
+
+    Where the label was dropped, minus the logarithm of the pixel's normaliser.
+    """
+    psi = np.empty(groups.max_row, np.float32)
+    message = np.empty(groups.max_row, np.float32)
+    marginal = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    for k in range(start, end):
+        p = pixels.index[k]
+        if label[p] < 0:
+            continue
+        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
+        if first:
+            for c in range(count):
+                message[c] = 0
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+        normaliser = _marginal_row(psi, message, count, marginal)
+        column = _column(pixels, groups, k, label[p])
+        out[p] = -normaliser
+        if column >= 0:
+            out[p] += np.log(psi[column]) + message[column]
+
+
+@kernel
+def pullback(
+    start,
+    end,
+    pixels,
+    groups,
+    unary,
+    bilateral,
+    spatial,
+    first,
+    old_b,
+    old_s,
+    seed,
+    label,
+    seed_label,
+    seed_marginals,
+    order,
+    grad_b,
+    grad_s,
+    last,
+    new_b,
+    new_s,
+    grad_part_prob,
+    grad_coefficient,
+):
+    """Backward pass of one iteration: from the gradient of its marginals to the ones before.
+
+    The marginals are made anew from the blurred lattice values ``old``. The gradient of the logits
+    goes to Q and the coefficients of the unary, and is splatted for the transposed filters.
+
+    Args:
+        first: whether there were no messages yet.
+        seed: where the gradient comes from: 0 reads the blurred lattice values ``grad_b`` and
+            ``grad_s``; 1 is that of log-probabilities of ``label``, (N,), in ``seed_label``; 2 is
+            that of marginals in ``seed_marginals``, (L, N) in the usual order of pixels.
+        last: whether nothing comes before: then nothing is splatted.
+        grad_part_prob: (N, P + 1) float32, added to.
+        grad_coefficient: (3,) float64, added to: with respect to the coefficients of the
+            background, of the detections (their sum), and the sum of coefficient times gradient
+            of the detections.
+    """
+    psi = np.empty(groups.max_row, np.float32)
+    marginal = np.empty(groups.max_row, np.float32)
+    grad = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    for k in range(start, end):
+        p = pixels.index[k]
+        if seed == 1 and (label[p] < 0 or seed_label[p] == 0):
+            continue
+        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
+        if first:
+            _uniform_row(psi, count, marginal)
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, marginal)
+            _marginal_row(psi, marginal, count, marginal)
+
+        if seed == 1:
+            value = seed_label[p]
+            for c in range(count):
+                grad[c] = -value * marginal[c]
+            column = _column(pixels, groups, k, label[p])
+            if column >= 0:
+                grad[column] += value
+        else:
+            if seed == 0:
+                _slice_row(pixels, groups, k, bilateral, spatial, grad_b, grad_s, True, grad)
+            else:
+                column = 0
+                for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+                    g = pixels.groups[i]
+                    for c in range(groups.label_ptr[g], groups.label_ptr[g + 1]):
+                        grad[column] = seed_marginals[groups.label[c], order[p]]
+                        column += 1
+            mean = np.float32(0)
+            for c in range(count):
+                mean += grad[c] * marginal[c]
+            for c in range(count):
+                grad[c] = marginal[c] * (grad[c] - mean)
+
+        _unary_pullback(
+            unary, groups, pixels, k, coefficient, psi, grad, grad_part_prob, grad_coefficient
+        )
+        if not last:
+            _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_out[p], grad)
+            _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_out[p], grad)
+
+
+@kernel(inline=True)
+def _unary_pullback(
+    unary, groups, pixels, k, coefficient, psi, grad, grad_part_prob, grad_coefficient
+):
+    """Gradient of log psi = log(a Q + epsilon) with respect to Q and a."""
+    p = pixels.index[k]
+    end = np.uint64(0)
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
+            part = groups.block_part[b]
+            q = unary.part_prob[p, part]
+            if part == 0:
+                share = grad[end] / psi[end]
+                grad_part_prob[p, 0] += share * np.float32(unary.background)
+                grad_coefficient[0] += share * q
+                end += np.uint64(1)
+                continue
+            first = np.uint64(groups.block_first[b])
+            width = np.uint64(groups.block_last[b]) - first
+            total = np.float32(0)
+            weighted = np.float32(0)
+            for c in range(width):
+                share = grad[end + c] / psi[end + c]
+                total += share
+                weighted += share * coefficient[first + c]
+            grad_part_prob[p, part] += weighted
+            grad_coefficient[1] += total * q
+            grad_coefficient[2] += weighted * q
+            end += width
+
+
+@kernel
+def to_pixel_rows(start, end, planes, order, rows):
+    """(C, N) planes in the usual order of pixels to (N, C) rows in the given order."""
+    for p in range(start, end):
+        for c in range(planes.shape[0]):
+            rows[p, c] = planes[c, order[p]]
+
+
+@kernel
+def part_mass(start, end, unary, first, last, mass):
+    """Share of background and of each part, all detections together, in the normalised unary.
+
+    Args:
+        first, last: (P + 1,) int64 range of detections that own each part.
+        mass: (N, P + 1) float32, written.
+    """
+    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    for p in range(start, end):
+        _coefficients(unary, p, coefficient)
+        total = np.float32(unary.background) * unary.part_prob[p, 0] + np.float32(unary.epsilon)
+        mass[p, 0] = total
+        sum_of = np.float32(0)
+        for part in range(1, mass.shape[1]):
+            if part == 1 or first[part] != first[part - 1] or last[part] != last[part - 1]:
+                sum_of = np.float32(0)
+                for d in range(first[part], last[part]):
+                    sum_of += coefficient[d]
+            count = np.float32(last[part] - first[part])
+            value = sum_of * unary.part_prob[p, part] + count * np.float32(unary.epsilon)
+            mass[p, part] = value
+            total += value
+        inverse = np.float32(1) / total
+        for part in range(mass.shape[1]):
+            mass[p, part] *= inverse
+
+
+@kernel
+def bound_update(
+    start,
+    end,
+    pixels,
+    groups,
+    mass,
+    bilateral,
+    spatial,
+    first,
+    old_b,
+    old_s,
+    last,
+    new_b,
+    new_s,
+    highest,
+):
+    """One iteration of the bounds: of the background from below, of each part from above.
+
+    Messages are never negative and grow with the marginals that are filtered. So with m_0 the
+    message of the background's lower bound, m_j that of the upper bound of part j, and e the shares
+    of ``part_mass``,
+
+    * background >= e_0 exp(m_0) / (e_0 exp(m_0) + sum_j e_j exp(m_j)),
+    * part j <= e_j exp(m_j) / (e_0 exp(m_0) + e_j exp(m_j) + sum of the other e).
+
+    Args:
+        last: whether the bounds are needed no more for another iteration.
+        highest: (N, P + 1) float32, raised to the bounds.
+    """
+    channels = mass.shape[1]
+    message = np.empty(channels, np.float32)
+    bound = np.empty(channels, np.float32)
+    for k in range(start, end):
+        if first:
+            for c in range(channels):
+                bound[c] = mass[k, c]
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+            largest = _largest(message, channels)
+            total = np.float32(0)
+            for c in range(channels):
+                bound[c] = mass[k, c] * fast_exp(message[c] - largest)
+                total += bound[c]
+            background = bound[0]
+            unmoved = fast_exp(-largest)
+            others = np.float32(1) - mass[k, 0]
+            for c in range(1, channels):
+                rest = max(others - mass[k, c], np.float32(0)) * unmoved
+                bound[c] /= background + bound[c] + rest + np.float32(1e-30)
+            bound[0] = background / total
+        for c in range(1, channels):
+            highest[k, c] = max(highest[k, c], bound[c])
+        if not last:
+            _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[k], bound)
+            _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[k], bound)

@@ -1,0 +1,467 @@
+"""Building a permutohedral lattice on the CPU; the same lattice as PermutohedralFilter's.
+
+Pixels are visited in tiles, and vertices are numbered as they are met, so that what is close in the
+picture is close in memory. A hash of whole *simplices* comes before the hash of vertices: most
+pixels share theirs with a neighbour.
+
+Shape letters: N pixels, F feature dimensions (5 bilateral, 2 spatial), M lattice vertices.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from instance_crf.crf.cpu.jit import kernel
+from instance_crf.crf.cpu.threads import run_tasks, split_range
+
+__all__ = ["END", "Lattice", "LatticeRangeError", "build_lattice", "tile_order"]
+
+END = 0xFFFFFFFF
+"""Ends a chain in a sequence of rows."""
+
+_TILE = 16
+_TINY = np.float32(1e-20)
+
+
+class LatticeRangeError(Exception):
+    """The features are spread so widely that a vertex does not fit 62 bits."""
+
+
+class Lattice(NamedTuple):
+    """A lattice and its pixels, the pixels in the order of ``tile_order``."""
+
+    vertex: np.ndarray
+    """(N, F + 1) int32 vertices of the simplex around each pixel."""
+    weight: np.ndarray
+    """(N, F + 1) float32 barycentric weights."""
+    weight_in: np.ndarray
+    """(N,) float32 factor of a value before it is splatted (1 for "after")."""
+    weight_out: np.ndarray
+    """(N,) float32 factor of a value after it was sliced."""
+    up: np.ndarray
+    """(F + 1, M) int32 neighbour along each direction, -1 where there is none."""
+    down: np.ndarray
+    """(F + 1, M) int32 neighbour the other way."""
+    chains: np.ndarray
+    """uint32 vertices of the runs of neighbours along each direction, each run ended by END."""
+    chain_ptr: np.ndarray
+    """(F + 2,) int64 where each direction starts in ``chains``."""
+
+    @property
+    def num_vertices(self) -> int:
+        """M."""
+        return self.up.shape[1]
+
+
+@lru_cache(maxsize=16)
+def tile_order(height: int, width: int) -> np.ndarray:
+    """(N,) int32 pixel indices, tile after tile, rows within a tile."""
+    y, x = np.divmod(np.arange(height * width, dtype=np.int64), width)
+    tile = (y // _TILE) * (width // _TILE + 1) + x // _TILE
+    order = np.lexsort((x, y, tile)).astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
+def build_lattice(
+    height: int,
+    width: int,
+    theta_position: float,
+    image: np.ndarray | None = None,
+    theta_colour: float = 1.0,
+    *,
+    normalization: str = "after",
+    num_threads: int = 1,
+) -> Lattice:
+    """The lattice of position/theta_position and, given an image, colour/theta_colour.
+
+    Args:
+        height, width: of the image in pixels.
+        theta_position: in pixels.
+        image: (3, N) float32 colours in 0-255 in the usual order of pixels, or None.
+        theta_colour: in units of 0-255.
+        normalization: "after" or "symmetric".
+
+    Raises:
+        LatticeRangeError: if the bandwidths are too small for the compact keys.
+    """
+    order = tile_order(height, width)
+    image = np.empty((0, 1), np.float32) if image is None else image
+    pixels, dim = order.shape[0], 2 + image.shape[0]
+    scale = _elevation_scale(theta_position, theta_colour, dim)
+    lowest, highest = _coordinate_range(height, width, image, scale)
+    simplex_shift = _bit_fields(highest - lowest, reserved=3 * dim)
+    margin = 2 * (dim + 1)  # a vertex of the simplex, and one step on
+    low = lowest * (dim + 1) - margin
+    shift = _bit_fields(highest * (dim + 1) + margin - low)
+
+    keys = np.empty(pixels, np.int64)
+    weight = np.empty((pixels, dim + 1), np.float32)
+    ranges = split_range(pixels, num_threads)
+    embed = (order, width, scale, image, lowest, simplex_shift, keys, weight)
+    run_tasks([(_embed, (a, b, *embed)) for a, b in ranges])
+    simplex = np.empty(pixels, np.int32)
+    simplices = _distinct(keys, simplex)
+    vertex_of_simplex, up, down = _number_vertices(
+        simplices, lowest, highest, simplex_shift, low, shift, num_threads
+    )
+    vertex = np.empty((pixels, dim + 1), np.int32)
+    run_tasks([(_gather_rows, (a, b, vertex_of_simplex, simplex, vertex)) for a, b in ranges])
+    chains, chain_ptr = _chains(up, down, num_threads)
+    ones = np.ones(1, np.float32)
+    lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr)
+    weight_in, weight_out = _normalization_weights(lattice, normalization, num_threads)
+    return lattice._replace(weight_in=weight_in, weight_out=weight_out)
+
+
+def _elevation_scale(theta_position: float, theta_colour: float, dim: int) -> np.ndarray:
+    """(F,) float32 factor of each feature; see _elevate in gaussian_filter."""
+    axis = np.arange(1, dim + 1)
+    theta = np.where(axis <= 2, theta_position, theta_colour)
+    return ((dim + 1) * np.sqrt(2 / 3) / np.sqrt(axis * (axis + 1)) / theta).astype(np.float32)
+
+
+def _coordinate_range(
+    height: int, width: int, image: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) int64 bounds of the rounded points' coordinates, counted in steps of F + 1."""
+    dim = scale.shape[0]
+    low = np.concatenate([[0, 0], image.min(axis=1)]) * scale
+    high = np.concatenate([[width, height], image.max(axis=1)]) * scale
+    lowest, highest = np.empty(dim), np.empty(dim)
+    for i in range(dim):
+        # Coordinate i is the sum of the scaled features from i on, less i times the one before.
+        lowest[i] = low[i:].sum() - (i * high[i - 1] if i else 0)
+        highest[i] = high[i:].sum() - (i * low[i - 1] if i else 0)
+    step = dim + 1
+    return (
+        (np.floor(lowest / step + 0.5) - 2).astype(np.int64),
+        (np.floor(highest / step + 0.5) + 2).astype(np.int64),
+    )
+
+
+def _bit_fields(largest: np.ndarray, reserved: int = 0) -> np.ndarray:
+    """Bit position of each coordinate of a key, above ``reserved`` low bits.
+
+    Args:
+        largest: (F,) int64 largest value of each coordinate, the smallest being 0.
+    """
+    bits = [int(value).bit_length() for value in largest]
+    if reserved + sum(bits) > 62:
+        raise LatticeRangeError(f"A lattice key needs {reserved + sum(bits)} bits.")
+    return (reserved + np.concatenate([[0], np.cumsum(bits)[:-1]])).astype(np.int64)
+
+
+@kernel
+def _embed(start, end, order, width, scale, image, lowest, shift, keys, weight):
+    """Simplex and barycentric weights of pixels start..end; see _enclosing_simplices.
+
+    The key of a simplex holds the ranks of its first F coordinates, 3 bits each, and above them
+    the coordinates of its rounded point in steps of F + 1.
+    """
+    dim = scale.shape[0]
+    step = np.float32(dim + 1)
+    feature = np.empty(dim, np.float32)
+    elevated = np.empty(dim + 1, np.float32)
+    whole = np.empty(dim + 1, np.int32)
+    residual = np.empty(dim + 1, np.float32)
+    rank = np.empty(dim + 1, np.int32)
+    barycentric = np.empty(dim + 2, np.float32)
+    for p in range(start, end):
+        pixel = order[p]
+        feature[0] = np.float32(pixel % width)
+        feature[1] = np.float32(pixel // width)
+        for i in range(2, dim):
+            feature[i] = image[i - 2, pixel]
+
+        tail = np.float32(0)
+        for i in range(dim, 0, -1):
+            scaled = feature[i - 1] * scale[i - 1]
+            elevated[i] = tail - np.float32(i) * scaled
+            tail += scaled
+        elevated[0] = tail
+
+        total = 0
+        for i in range(dim + 1):
+            whole[i] = np.int32(np.floor(elevated[i] / step + np.float32(0.5)))
+            residual[i] = elevated[i] - np.float32(whole[i]) * step
+            total += whole[i]
+            rank[i] = 0
+        for i in range(dim):
+            for j in range(i + 1, dim + 1):
+                if residual[i] < residual[j]:
+                    rank[i] += 1
+                else:
+                    rank[j] += 1
+        for i in range(dim + 1):
+            rank[i] += total
+            if rank[i] < 0:
+                rank[i] += dim + 1
+                whole[i] += 1
+                residual[i] -= step
+            elif rank[i] > dim:
+                rank[i] -= dim + 1
+                whole[i] -= 1
+                residual[i] += step
+
+        for i in range(dim + 2):
+            barycentric[i] = 0
+        for i in range(dim + 1):
+            value = residual[i] / step
+            barycentric[dim - rank[i]] += value
+            barycentric[dim + 1 - rank[i]] -= value
+        barycentric[0] += np.float32(1) + barycentric[dim + 1]
+
+        key = np.int64(0)
+        for i in range(dim):
+            key |= np.int64(rank[i]) << (3 * i)
+            key |= (np.int64(whole[i]) - lowest[i]) << shift[i]
+        keys[p] = key
+        for i in range(dim + 1):
+            weight[p, i] = barycentric[i]
+
+
+@kernel(inline=True)
+def _slot(table_key, key):
+    """Index of ``key`` in an open-addressing table, or of the free slot where it belongs."""
+    mask = np.uint64(table_key.shape[0] - 1)
+    slot = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
+    slot &= mask
+    while table_key[slot] != -1 and table_key[slot] != key:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@kernel
+def _distinct(keys, index):
+    """Distinct keys in the order in which they come; writes the index of each key among them."""
+    table = np.full(1 << 14, -1, np.int64)
+    table_id = np.empty(1 << 14, np.int32)
+    found = np.empty(1 << 13, np.int64)
+    count = 0
+    for p in range(keys.shape[0]):
+        key = keys[p]
+        if p > 0 and key == keys[p - 1]:
+            index[p] = index[p - 1]
+            continue
+        slot = _slot(table, key)
+        if table[slot] == -1:
+            if count == found.shape[0]:
+                found, table, table_id = _grow(found, table)
+                slot = _slot(table, key)
+            table[slot] = key
+            table_id[slot] = count
+            found[count] = key
+            count += 1
+        index[p] = table_id[slot]
+    return found[:count].copy()
+
+
+@kernel
+def _grow(found, table):
+    """Four times the room for the distinct keys, and a table of them twice as large."""
+    count = found.shape[0]
+    bigger = np.empty(4 * count, np.int64)
+    bigger[:count] = found
+    table = np.full(4 * table.shape[0], -1, np.int64)
+    table_id = np.empty(table.shape[0], np.int32)
+    for i in range(count):
+        slot = _slot(table, found[i])
+        table[slot] = found[i]
+        table_id[slot] = i
+    return bigger, table, table_id
+
+
+def _number_vertices(
+    simplices: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    simplex_shift: np.ndarray,
+    low: np.ndarray,
+    shift: np.ndarray,
+    num_threads: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers the distinct vertices and links them to their neighbours.
+
+    A simplex has one vertex of each remainder class 0..F, and vertices of different classes never
+    coincide: each class has a table of its own, small and independent of the others.
+
+    Returns:
+        (S, F + 1) int32 vertices of each simplex; the neighbours up and down along each
+        direction, both (F + 1, M) int32, -1 for none.
+    """
+    corners = lowest.shape[0] + 1
+    local = np.empty((simplices.shape[0], corners), np.int32)
+    field = np.append(np.diff(simplex_shift), 62 - simplex_shift[-1])
+    mask = ((np.int64(1) << field) - 1).astype(np.int64)
+    layout = (simplices, lowest, simplex_shift, mask, low, shift, local)
+    classes = run_tasks([(_number_class, (c, *layout)) for c in range(corners)], num_threads)
+    counts = np.array([len(found) for found, _, _ in classes])
+    base = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    local += base[:-1]
+
+    up = np.empty((corners, base[-1]), np.int32)
+    down = np.full((corners, base[-1]), -1, np.int32)
+    unit = (np.int64(1) << shift).astype(np.int64)
+    tasks = []
+    for direction in range(corners):
+        step = -int(unit.sum())
+        if direction < corners - 1:
+            step += corners * int(unit[direction])
+        for c in range(corners):
+            # A step takes one off every coordinate modulo F + 1, so it leads to the class below.
+            other = (c - 1) % corners
+            _, table, table_id = classes[other]
+            tasks.append(
+                (
+                    _find_neighbours,
+                    (
+                        classes[c][0],
+                        step,
+                        table,
+                        table_id,
+                        base[other],
+                        base[c],
+                        up[direction],
+                        down[direction],
+                    ),
+                )
+            )
+    run_tasks(tasks, num_threads)
+    return local, up, down
+
+
+@kernel
+def _number_class(corner, simplices, lowest, simplex_shift, mask, low, shift, local):
+    """Numbers the vertices of one remainder class: their keys and the table of them."""
+    dim = lowest.shape[0]
+    keys = np.empty(simplices.shape[0], np.int64)
+    for s in range(simplices.shape[0]):
+        key = np.int64(0)
+        for i in range(dim):
+            rank = (simplices[s] >> (3 * i)) & 7
+            offset = corner if rank <= dim - corner else corner - (dim + 1)
+            whole = ((simplices[s] >> simplex_shift[i]) & mask[i]) + lowest[i]
+            key |= (whole * (dim + 1) + offset - low[i]) << shift[i]
+        keys[s] = key
+    table = np.full(1 << 12, -1, np.int64)
+    table_id = np.empty(1 << 12, np.int32)
+    found = np.empty(1 << 11, np.int64)
+    count = 0
+    for s in range(simplices.shape[0]):
+        slot = _slot(table, keys[s])
+        if table[slot] == -1:
+            if count == found.shape[0]:
+                found, table, table_id = _grow(found, table)
+                slot = _slot(table, keys[s])
+            table[slot] = keys[s]
+            table_id[slot] = count
+            found[count] = keys[s]
+            count += 1
+        local[s, corner] = table_id[slot]
+    return found[:count].copy(), table, table_id
+
+
+@kernel
+def _find_neighbours(keys, step, table, table_id, other_base, base, up, down):
+    for i in range(keys.shape[0]):
+        slot = _slot(table, keys[i] + step)
+        v = base + i
+        up[v] = -1
+        if table[slot] != -1:
+            up[v] = other_base + table_id[slot]
+            down[up[v]] = v
+
+
+@kernel
+def _gather_rows(start, end, rows, index, gathered):
+    for p in range(start, end):
+        for c in range(rows.shape[1]):
+            gathered[p, c] = rows[index[p], c]
+
+
+def _chains(up: np.ndarray, down: np.ndarray, num_threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of neighbours along each direction; vertices alone are left out."""
+    directions, count = up.shape
+    found = np.empty((directions, count + count // 2 + 2), np.uint32)
+    lengths = np.zeros(directions, np.int64)
+    tasks = [
+        (_walk_chains, (up[j], down[j], found[j], lengths[j : j + 1])) for j in range(directions)
+    ]
+    run_tasks(tasks, num_threads)
+    chain_ptr = np.concatenate([[0], np.cumsum(lengths)])
+    chains = np.concatenate([row[:length] for row, length in zip(found, lengths, strict=True)])
+    return chains, chain_ptr
+
+
+@kernel
+def _walk_chains(up, down, found, length):
+    end = 0
+    for v in range(up.shape[0]):
+        if down[v] >= 0 or up[v] < 0:
+            continue
+        at = v
+        while at >= 0:
+            found[end] = at
+            end += 1
+            at = up[at]
+        found[end] = np.uint32(0xFFFFFFFF)
+        end += 1
+    length[0] = end
+
+
+def _normalization_weights(
+    lattice: Lattice, normalization: str, num_threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) factors before splatting and after slicing, from the filtered ones."""
+    pixels = lattice.vertex.shape[0]
+    values = np.zeros(lattice.num_vertices, np.float32)
+    splat_scalar(lattice.vertex, lattice.weight, np.ones(pixels, np.float32), values)
+    blur_scalar(values, lattice.chains, lattice.chain_ptr)
+    norm = np.empty(pixels, np.float32)
+    slice_ = (lattice.vertex, lattice.weight, values, norm)
+    run_tasks([(slice_scalar, (a, b, *slice_)) for a, b in split_range(pixels, num_threads)])
+    if normalization == "after":
+        return np.ones(pixels, np.float32), 1 / (norm + _TINY)
+    weight = 1 / np.sqrt(norm + _TINY)
+    return weight, weight
+
+
+@kernel
+def splat_scalar(vertex, weight, values, lattice_values):
+    """Adds one number per pixel to the vertices of its simplex."""
+    for p in range(vertex.shape[0]):
+        for c in range(vertex.shape[1]):
+            lattice_values[vertex[p, c]] += weight[p, c] * values[p]
+
+
+@kernel
+def slice_scalar(start, end, vertex, weight, lattice_values, values):
+    """Reads one number per pixel start..end off the vertices of its simplex."""
+    for p in range(start, end):
+        total = np.float32(0)
+        for c in range(vertex.shape[1]):
+            total += weight[p, c] * lattice_values[vertex[p, c]]
+        values[p] = total
+
+
+@kernel
+def blur_scalar(lattice_values, chains, chain_ptr):
+    """[1/2 1 1/2] along each direction, in place, one number per vertex."""
+    half = np.float32(0.5)
+    for i in range(chain_ptr[-1]):
+        # Directions follow one another in ``chains``, each a list of complete chains.
+        if i == 0 or chains[i - 1] == np.uint32(0xFFFFFFFF):
+            before = np.float32(0)
+        row = chains[i]
+        if row == np.uint32(0xFFFFFFFF):
+            continue
+        value = lattice_values[row]
+        after = np.float32(0)
+        if chains[i + 1] != np.uint32(0xFFFFFFFF):
+            after = lattice_values[chains[i + 1]]
+        lattice_values[row] = value + half * (before + after)
+        before = value

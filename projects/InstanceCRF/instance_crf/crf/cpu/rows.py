@@ -1,0 +1,258 @@
+"""Where the rows of a lattice's vertices lie in memory, and the operations on all of them.
+
+Shape letters: N pixels, M lattice vertices, G groups, R rows of a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from instance_crf.crf.cpu.jit import kernel
+from instance_crf.crf.cpu.kernels import Groups, PixelKernel, Pixels, blur_rows, merge_rows
+from instance_crf.crf.cpu.lattice import Lattice, LatticeRangeError, blur_scalar, splat_scalar
+from instance_crf.crf.cpu.threads import Task, run_tasks
+
+__all__ = ["Rows", "dense_rows", "sparse_rows"]
+
+_ALIGN = 8
+"""Rows start at multiples of as many numbers."""
+_LINE = 16
+"""Columns of a cache line: threads that share rows take as many."""
+
+
+@dataclass
+class _Region:
+    """The rows of one group: row r starts at ``base + stride * r``."""
+
+    base: int
+    stride: int
+    width: int
+    rows: int
+    chains: np.ndarray
+    chain_ptr: np.ndarray
+
+
+@dataclass
+class Rows:
+    """The lattice values of one Gaussian kernel: a flat float32 array, in regions by group."""
+
+    kernel: PixelKernel
+    regions: list[_Region]
+    size: int
+    constant: np.ndarray | None = None
+    """What the inactive pixels add to the blurred background, (R,)."""
+
+    def zeros(self) -> np.ndarray:
+        """Lattice values, all 0."""
+        return np.zeros(self.size, np.float32)
+
+    def blur_tasks(
+        self, values: np.ndarray, others: np.ndarray, backward: bool, num_threads: int
+    ) -> list[Task]:
+        """Tasks that together add ``others`` to ``values`` and blur them; the largest come first.
+
+        Args:
+            others: (threads - 1, size) what other threads splatted; cleared.
+            backward: apply the transpose; the inactive pixels are then left out.
+        """
+        tasks = []
+        for number, region in enumerate(self.regions):
+            constant = self.constant if number == 0 and not backward else None
+            for first, last in _column_ranges(region, num_threads):
+                arguments = (region, first, last, values, others, constant, backward)
+                tasks.append(((last - first) * region.rows, (_finish, arguments)))
+        tasks.sort(key=lambda task: -task[0])
+        return [task for _, task in tasks]
+
+
+def _column_ranges(region: _Region, num_threads: int) -> list[tuple[int, int]]:
+    """Cuts the columns of wide rows into whole cache lines."""
+    lines = -(-region.width // _LINE)
+    parts = min(num_threads, lines)
+    edges = [min(lines * i // parts * _LINE, region.width) for i in range(parts + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _finish(
+    region: _Region,
+    first: int,
+    last: int,
+    values: np.ndarray,
+    others: np.ndarray,
+    constant: np.ndarray | None,
+    backward: bool,
+) -> None:
+    if others.shape[0]:
+        merge_rows(values, others, region.base, region.stride, region.rows, first, last)
+    blur_rows(
+        values,
+        region.chains,
+        region.chain_ptr,
+        region.stride,
+        region.base,
+        first,
+        last,
+        backward,
+    )
+    if constant is not None:
+        values[region.base : region.base + region.rows * region.stride : region.stride] += constant
+
+
+def dense_rows(lattice: Lattice, groups: Groups, strength: float) -> Rows:
+    """One row per vertex, for the only group."""
+    width = int(groups.width[0])
+    stride = -(-width // _ALIGN) * _ALIGN
+    count = lattice.num_vertices
+    _check_size(count * stride)
+    position = (np.arange(count, dtype=np.uint32) * np.uint32(stride))[:, None]
+    region = _Region(0, stride, width, count, lattice.chains, lattice.chain_ptr)
+    return Rows(_pixel_kernel(lattice, position, strength), [region], count * stride)
+
+
+def sparse_rows(
+    lattice: Lattice,
+    groups: Groups,
+    pixels: Pixels,
+    pixel_mask: np.ndarray,
+    strength: float,
+    num_threads: int,
+) -> Rows:
+    """Rows for the groups that active pixels have, at the vertices where they matter.
+
+    These are the vertices that such a pixel touches, and those through which the blur carries
+    something from one of them to another.
+
+    Args:
+        pixel_mask: (N,) uint64; bit g tells whether the pixel has group g, 0 for inactive pixels.
+    """
+    mask = np.zeros(lattice.num_vertices, np.uint64)
+    _touch(pixels.index, pixel_mask, lattice.vertex, mask)
+    mask = _between(mask, lattice.up, lattice.down)
+    num_groups = groups.width.shape[0]
+    position = np.zeros((lattice.num_vertices, num_groups), np.uint32)
+    tasks, bases, base = [], [], 0
+    counts = _count_rows(mask, num_groups)
+    for g in range(num_groups):
+        width = int(groups.width[g])
+        stride = width if width < _ALIGN // 2 else -(-width // _ALIGN) * _ALIGN
+        bases.append((base, stride))
+        base += int(counts[g]) * stride
+        _check_size(base)
+        tasks.append(
+            (_place_group, (g, mask, *bases[-1], counts[g], position, lattice.up, lattice.down))
+        )
+    regions = []
+    placed = run_tasks(tasks, num_threads)
+    for g, (chains, chain_ptr) in enumerate(placed):
+        regions.append(_Region(*bases[g], int(groups.width[g]), int(counts[g]), chains, chain_ptr))
+    rows = Rows(_pixel_kernel(lattice, position, strength), regions, base)
+    rows.constant = _background_constant(lattice, pixel_mask, mask)
+    return rows
+
+
+def _pixel_kernel(lattice: Lattice, position: np.ndarray, strength: float) -> PixelKernel:
+    return PixelKernel(
+        lattice.vertex,
+        lattice.weight,
+        lattice.weight_in,
+        lattice.weight_out,
+        position,
+        float(strength),
+    )
+
+
+def _check_size(size: int) -> None:
+    if size >= 2**32:
+        raise LatticeRangeError(f"{size} lattice values are more than 32-bit positions reach.")
+
+
+def _background_constant(lattice: Lattice, pixel_mask: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Blurred background of the inactive pixels, where it is certain, at the background's rows."""
+    values = np.zeros(lattice.num_vertices, np.float32)
+    certain = np.where(pixel_mask == 0, lattice.weight_in, np.float32(0)).astype(np.float32)
+    splat_scalar(lattice.vertex, lattice.weight, certain, values)
+    blur_scalar(values, lattice.chains, lattice.chain_ptr)
+    return values[(mask & np.uint64(1)) > 0]
+
+
+@kernel
+def _touch(index, pixel_mask, vertex, mask):
+    """Marks the vertices of each active pixel with the pixel's groups."""
+    for k in range(index.shape[0]):
+        p = index[k]
+        for c in range(vertex.shape[1]):
+            mask[vertex[p, c]] |= pixel_mask[p]
+
+
+@kernel
+def _between(touched, up, down):
+    """Groups of each vertex on a path of the blur from a touched vertex to a touched vertex."""
+    directions, count = up.shape
+    reached = np.empty((directions + 1, count), np.uint64)
+    for v in range(count):
+        reached[0, v] = touched[v]
+    for j in range(directions):
+        for v in range(count):
+            value = reached[j, v]
+            if up[j, v] >= 0:
+                value |= reached[j, up[j, v]]
+            if down[j, v] >= 0:
+                value |= reached[j, down[j, v]]
+            reached[j + 1, v] = value
+    leads = touched.copy()
+    before = np.empty(count, np.uint64)
+    result = touched.copy()
+    for j in range(directions - 1, -1, -1):
+        for v in range(count):
+            value = leads[v]
+            if up[j, v] >= 0:
+                value |= leads[up[j, v]]
+            if down[j, v] >= 0:
+                value |= leads[down[j, v]]
+            before[v] = value
+            result[v] |= value & reached[j, v]
+        leads, before = before, leads
+    return result
+
+
+@kernel
+def _count_rows(mask, num_groups):
+    counts = np.zeros(num_groups, np.int64)
+    for v in range(mask.shape[0]):
+        for g in range(num_groups):
+            counts[g] += np.int64((mask[v] >> np.uint64(g)) & np.uint64(1))
+    return counts
+
+
+@kernel
+def _place_group(g, mask, base, stride, count, position, up, down):
+    """Positions of one group's rows and its chains."""
+    bit = np.uint64(1) << np.uint64(g)
+    vertex = np.empty(count, np.int32)
+    row = 0
+    for v in range(mask.shape[0]):
+        if mask[v] & bit:
+            position[v, g] = base + stride * row
+            vertex[row] = v
+            row += 1
+    directions = up.shape[0]
+    chain_ptr = np.zeros(directions + 1, np.int64)
+    chains = np.empty(directions * (count + count // 2 + 2), np.uint32)
+    end = 0
+    for j in range(directions):
+        for r in range(count):
+            v = vertex[r]
+            above = up[j, v]
+            below = down[j, v]
+            if above < 0 or not (mask[above] & bit) or (below >= 0 and (mask[below] & bit)):
+                continue
+            while v >= 0 and (mask[v] & bit):
+                chains[end] = (np.int64(position[v, g]) - base) // stride
+                end += 1
+                v = up[j, v]
+            chains[end] = np.uint32(0xFFFFFFFF)
+            end += 1
+        chain_ptr[j + 1] = end
+    return chains[:end].copy(), chain_ptr
