@@ -138,7 +138,10 @@ def prediction_of(
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Run the tool; seconds, peak memory of all its processes together, and the load."""
+    """Run the tool; seconds, peak memory of all its processes together, and the load.
+
+    On a busy machine CPU seconds tell more than seconds.
+    """
     tool = Path(__file__).with_name("evaluate_predictions.py")
     command = [sys.executable, str(tool), "--format", "cihp"]
     command += ["--predictions", str(args.folder / "predictions")]
@@ -149,9 +152,11 @@ def measure(args: argparse.Namespace) -> dict:
     load_before = os.getloadavg()[0]
     start = time.perf_counter()
     process = subprocess.Popen(command)
-    peak = 0
+    peak, cpu = 0, {}
     while process.poll() is None:
-        peak = max(peak, resident_bytes(process.pid))
+        resident, cpu_of = usage(process.pid)
+        peak = max(peak, resident)
+        cpu |= cpu_of
         time.sleep(0.2)
     seconds = time.perf_counter() - start
     if process.returncode:
@@ -161,26 +166,34 @@ def measure(args: argparse.Namespace) -> dict:
         "size": args.size,
         "people": args.people,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(sum(cpu.values()), 1),
         "milliseconds_per_image": round(1000 * seconds / args.images, 2),
+        "cpu_milliseconds_per_image": round(1000 * sum(cpu.values()) / args.images, 2),
         "peak_memory_gib": round(peak / 2**30, 2),
         "cores": len(os.sched_getaffinity(0)),
         "load_average_before": round(load_before, 2),
     }
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants (Linux)."""
-    total, waiting = 0, [pid]
+def usage(pid: int) -> tuple[int, dict[int, float]]:
+    """Resident bytes of a process and its descendants, and CPU seconds of each (Linux).
+
+    Pages that the processes share are counted for each of them.
+    """
+    resident, cpu, waiting = 0, {}, [pid]
     while waiting:
-        current = Path("/proc") / str(waiting.pop())
+        current = waiting.pop()
+        folder = Path("/proc") / str(current)
         try:
-            fields = (current / "statm").read_text().split()
-            total += int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-            for task in (current / "task").iterdir():
+            resident += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            # utime and stime, fields 14 and 15; the name in parentheses may hold spaces.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            cpu[current] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            for task in (folder / "task").iterdir():
                 waiting += [int(p) for p in (task / "children").read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
-    return total
+    return resident, cpu
 
 
 if __name__ == "__main__":

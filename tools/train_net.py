@@ -23,7 +23,7 @@ from detectron2.utils.logger import setup_logger
 from instance_crf import PartInstanceMapper
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.label_io import atomic_path
-from instance_crf.evaluation.evaluators import PartInstanceEvaluator
+from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.pictures import PartInstancePictures
 from instance_crf.solver import build_optimizer
 
@@ -45,7 +45,17 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
         output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-        evaluators = [PartInstanceEvaluator(dataset_name, output_dir=output_dir)]
+        evaluators = [
+            PartInstanceEvaluator(
+                dataset_name,
+                protocol=cfg.TEST.PROTOCOLS,
+                compare_scores=cfg.TEST.COMPARE_SCORES,
+                output_dir=output_dir,
+            )
+        ]
+        for name in cfg.TEST.EXPORT:
+            folder = os.path.join(output_dir, name)
+            evaluators.append(PredictionExporter(dataset_name, name, folder))
         if cfg.TEST.PICTURES > 0:
             evaluators.append(
                 PartInstancePictures(

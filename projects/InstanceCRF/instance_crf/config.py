@@ -159,6 +159,13 @@ def _add_data_config(cfg: CN) -> None:
     add_dataset_config(cfg)
     # How many validation images evaluation draws into OUTPUT_DIR/pictures.
     cfg.TEST.PICTURES = 0
+    # Protocols of the reported APs, see docs/EVALUATION.md; the first one's are the plain names.
+    cfg.TEST.PROTOCOLS = ["sds"]
+    # Also report what each choice of MODEL.INSTANCE_CRF.SCORE would give.
+    cfg.TEST.COMPARE_SCORES = False
+    # Formats (cihp, mhp, tvg, panoptic, coco, partpq) in which the predictions are written to
+    # OUTPUT_DIR/inference/<dataset>/<format>.
+    cfg.TEST.EXPORT = []
 
 
 def check_datasets(cfg: CN) -> None:

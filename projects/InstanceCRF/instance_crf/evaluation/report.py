@@ -44,17 +44,15 @@ def plot_precision_recall(
     """
     column = result.protocol.thresholds.index(threshold)
     figure, axes = _figure(7.5, 5.0)
-    colors = _colors(len(names))
-    for index, name in enumerate(names):
-        if not result.num_truths[index]:
-            continue
+    present = [index for index in range(len(names)) if result.num_truths[index]]
+    for index, color in zip(present, _colors(len(present)), strict=True):
         precision, recall = result.precision_recall(index, threshold)
-        label = f"{name}  {100 * result.ap[index, column]:.1f}"
+        label = f"{names[index]}  {100 * result.ap[index, column]:.1f}"
         axes.step(
             np.append(0.0, recall),
             np.append(precision[:1], precision),
             where="post",
-            color=colors[index],
+            color=color,
             label=label,
             linewidth=1.4,
         )
@@ -71,7 +69,7 @@ def plot_precision_recall(
         title_fontsize=8,
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
-        ncols=1 + len(names) // 25,
+        ncols=1 + len(present) // 25,
         frameon=False,
     )
     _save(figure, path)
@@ -113,7 +111,7 @@ def _figure(width: float, height: float):
 def _colors(count: int) -> np.ndarray:
     from matplotlib import colormaps
 
-    return colormaps["turbo"](np.linspace(0.05, 0.95, max(count, 1)))
+    return colormaps["turbo"](np.linspace(0.05, 0.95, count))
 
 
 def _save(figure, path: Path) -> None:
