@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from ..schema import IGNORE_LABEL, PartTaxonomy, distinct_colors
 from .canonical import load_canonical
 
@@ -33,6 +31,9 @@ def register_parts(
     name: str, loader: Callable[[], list[dict]], taxonomy: PartTaxonomy, **metadata: object
 ) -> None:
     """Register ``loader`` (-> records) as ``name``, with the metadata read downstream."""
+    # Here, so that the taxonomies beside the registrations can be had without Detectron2.
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
     if name in MetadataCatalog:

@@ -1,0 +1,45 @@
+"""Evaluation is usable where neither Detectron2 nor torch is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT = "import sys; sys.modules['detectron2'] = sys.modules['torch'] = None; "
+
+
+def run(code):
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "instance_crf.evaluation.average_precision",
+        "instance_crf.evaluation.part_parsing",
+        "instance_crf.evaluation.formats",
+        "instance_crf.evaluation.runner",
+        "instance_crf.evaluation.report",
+    ],
+)
+def test_modules_import(module):
+    run(f"import {module}")
+
+
+def test_the_tool_runs():
+    code = "import runpy; sys.argv = ['tool', '--help']; "
+    code += "runpy.run_path('tools/evaluate_predictions.py', run_name='__main__')"
+    assert "--ground-truth" in run(code)
+
+
+def test_taxonomies_by_name():
+    code = "from pathlib import Path; "
+    code += "from instance_crf.evaluation.taxonomies import TAXONOMY_NAMES, find_taxonomy; "
+    code += "print(*(find_taxonomy(n, Path('.'), 'cihp').num_parts for n in TAXONOMY_NAMES))"
+    assert run(code).split() == ["19", "19", "18", "58", "6", "6"]
