@@ -25,7 +25,7 @@ from instance_crf.data.label_io import atomic_path
 from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import METRICS, PROTOCOLS
 from instance_crf.evaluation.formats import PREDICTION_READERS, TRUTH_READERS
-from instance_crf.evaluation.part_parsing import format_results
+from instance_crf.evaluation.part_parsing import format_results, without_nan
 from instance_crf.evaluation.report import write_report
 from instance_crf.evaluation.runner import Evaluation, evaluate_folder
 from instance_crf.evaluation.taxonomies import TAXONOMY_NAMES, find_taxonomy
@@ -148,10 +148,7 @@ def summarize(args: argparse.Namespace, taxonomy: PartTaxonomy, results: dict, m
         "unit": "percent",
         "protocols": {task: metrics.protocol_of(task) for task in results},
         "protocol_descriptions": {p.name: p.description for p in metrics.protocols},
-        "results": {
-            task: {key: value if value == value else None for key, value in numbers.items()}
-            for task, numbers in results.items()
-        },
+        "results": without_nan(results),
     }
 
 

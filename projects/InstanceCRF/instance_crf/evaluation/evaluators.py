@@ -21,12 +21,12 @@ from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
 from .contingency import IGNORE
 from .export import make_writer
-from .parsing import Comparison, Parsing, parsing_of_result
-from .part_parsing import METRICS, PartParsingMetrics, format_results
+from .parsing import Parsing, parsing_of_result
+from .part_parsing import METRICS, PartParsingMetrics, format_results, without_nan
 from .protocols import Protocol
-from .regions import ObjectAP, PartAP
+from .score_study import ScoreStudy
 
-__all__ = ["PartInstanceEvaluator", "PredictionExporter", "ScoreStudy", "parsing_of_record"]
+__all__ = ["PartInstanceEvaluator", "PredictionExporter", "parsing_of_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class PartInstanceEvaluator(DatasetEvaluator):
             "dataset": self._dataset_name,
             "protocols": {task: self._metrics.protocol_of(task) for task in results},
             "score": self._score_name,
-            "results": results,
+            "results": without_nan(results),
         }
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2))
@@ -225,49 +225,6 @@ class PredictionExporter(DatasetEvaluator):
                 self._writer.merge(other)
         self._writer.close()
         return {}
-
-
-class ScoreStudy:
-    """What each score of :data:`SCORE_NAMES` is worth as a ranking: APr_vol of the same regions.
-
-    Args:
-        part_names, object_names: of the dataset.
-        protocol: of the APs.
-    """
-
-    def __init__(
-        self, part_names: Sequence[str], object_names: Sequence[str], protocol: Protocol
-    ) -> None:
-        self.parts = {name: PartAP(part_names, protocol) for name in SCORE_NAMES}
-        self.objects = {name: ObjectAP(object_names, protocol) for name in SCORE_NAMES}
-
-    def add(self, comparison: Comparison, result: PartInstances | None) -> None:
-        """Add one image; ``result`` is None when there is none."""
-        for name in SCORE_NAMES:
-            segments = objects = None
-            if result is not None:
-                segments = result.segment_scores[name].cpu().double().numpy()
-                objects = result.object_scores[name].cpu().double().numpy()
-            self.parts[name].add(comparison, segments)
-            self.objects[name].add(comparison, objects)
-
-    def merge(self, other: ScoreStudy) -> None:
-        """Take over the images of another process."""
-        for name in SCORE_NAMES:
-            self.parts[name].merge(other.parts[name])
-            self.objects[name].merge(other.objects[name])
-
-    def compute(self) -> dict[str, float]:
-        """``part_APr_vol/<score>``, ``object_APr_vol/<score>``, the same at 50, and what the
-        best possible ranking would give, in percent."""
-        results = {}
-        for kind, metrics in (("part", self.parts), ("object", self.objects)):
-            for name, metric in metrics.items():
-                numbers = metric.compute()
-                results[f"{kind}_APr_vol/{name}"] = numbers["APr_vol"]
-                results[f"{kind}_APr50/{name}"] = numbers["APr50"]
-            results[f"{kind}_APr_vol/oracle"] = numbers["APr_oracle"]
-        return results
 
 
 def parsing_of_record(record: Mapping, taxonomy: PartTaxonomy) -> Parsing:

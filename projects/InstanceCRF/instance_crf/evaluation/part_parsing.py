@@ -5,6 +5,7 @@ Letters: P parts; C object classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from .protocols import COCO_THRESHOLDS, PROTOCOLS, Protocol, get_protocol
 from .regions import ObjectAP, PartAP
 from .semantic import MeanIoU
 
-__all__ = ["METRICS", "PartParsingMetrics", "Results", "format_results"]
+__all__ = ["METRICS", "PartParsingMetrics", "Results", "format_results", "without_nan"]
 
 Results: TypeAlias = dict[str, dict[str, float]]
 
@@ -135,6 +136,16 @@ def format_results(results: Mapping[str, Mapping[str, float]], metrics: PartPars
         classes = {k: v for k, v in numbers.items() if "/" in k}
         lines += _rows(summary) + _rows(classes)
     return "\n".join(lines)
+
+
+def without_nan(
+    results: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, float | None]]:
+    """The results as JSON can hold them: None in the place of NaN."""
+    return {
+        task: {key: None if math.isnan(value) else value for key, value in numbers.items()}
+        for task, numbers in results.items()
+    }
 
 
 def _rows(numbers: Mapping[str, float], per_row: int = 5) -> list[str]:
