@@ -5,9 +5,11 @@ Legend: H, W size of the augmented image in pixels; D objects or given detection
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
@@ -16,9 +18,14 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from .augmentation import build_augmentations
-from .datasets.index import object_boxes
 from .detections import read_detections
-from .label_io import IGNORED_OBJECT, read_object_map, read_part_map
+from .label_io import (
+    IGNORED_OBJECT,
+    object_ids,
+    read_label_png,
+    read_part_map,
+    read_photo,
+)
 from .schema import IGNORE_LABEL
 from .transforms import is_mirrored
 
@@ -68,6 +75,7 @@ class PartInstanceMapper:
         self.flip_lut = np.asarray(flip_lut, dtype=np.uint8)
         self.with_annotations = is_train or with_annotations
         self.detections = detections
+        self._owner = -1  # process that this copy runs in
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -84,18 +92,22 @@ class PartInstanceMapper:
         }
 
     def __call__(self, record: dict) -> dict:
-        image = detection_utils.read_image(record["file_name"], format=self.image_format)
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            if torch.utils.data.get_worker_info() is not None:
+                cv2.setNumThreads(1)  # the workers are the threads
+        image = read_photo(record["file_name"], self.image_format)
         detection_utils.check_image_size(record, image)
-        labels = self._read_labels(record, image.shape[:2]) if self.with_annotations else None
+        planes = _read_planes(record, image.shape[:2]) if self.with_annotations else [None]
 
-        aug_input = T.AugInput(image, sem_seg=labels)
+        aug_input = T.AugInput(image, sem_seg=planes[0])
         transforms = self.augmentations(aug_input)
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         result = {
             "file_name": record["file_name"],
             "image_id": record["image_id"],
-            "height": record.get("height", labels.shape[0] if labels is not None else None),
-            "width": record.get("width", labels.shape[1] if labels is not None else None),
+            "height": record["height"],
+            "width": record["width"],
             "image": torch.from_numpy(image),
         }
         detections = record.get("detections")
@@ -103,60 +115,67 @@ class PartInstanceMapper:
             detections = self.detections.get(str(record["image_id"]), [])
         if detections is not None:
             result["detections"] = transform_detections(detections, transforms, image.shape[1:])
-        if labels is not None:
-            result |= self._targets(record, aug_input.sem_seg, transforms)
+        if self.with_annotations:
+            objects = [transforms.apply_segmentation(plane) for plane in planes[1:]]
+            result |= self._targets(record, aug_input.sem_seg, objects, transforms)
         return result
 
-    def _read_labels(self, record: dict, size: tuple[int, int]) -> np.ndarray:
-        """(H, W, 3) uint8: part id, and object id in two bytes; 255 everywhere means ignored.
-
-        One array goes through the geometry, so parts and objects cannot come apart, and filling
-        with 255 ignores both. Records with boxes only are ignored everywhere.
-        """
-        labels = np.full((*size, 3), IGNORE_LABEL, dtype=np.uint8)
-        if "annotations" not in record:
-            raise ValueError(
-                f"The record of {record['file_name']} has no annotations: an unlabelled image can "
-                "neither be trained on nor give ground-truth boxes."
-            )
-        if "part_file_name" not in record:
-            return labels
-        parts = read_part_map(record["part_file_name"])
-        objects = read_object_map(record["object_file_name"])
-        for key, array in (("part_file_name", parts), ("object_file_name", objects)):
-            if array.shape != size:
-                raise ValueError(
-                    f"{record[key]} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
-                    f"{record['file_name']} is {size[1]}x{size[0]}."
-                )
-        labels[..., 0] = parts
-        stored = objects.astype(np.uint16)  # -1 becomes 65535
-        labels[..., 1] = stored & 255
-        labels[..., 2] = stored >> 8
-        return labels
-
-    def _targets(self, record: dict, labels: np.ndarray, transforms: T.Transform) -> dict:
-        parts = labels[..., 0]
+    def _targets(
+        self, record: dict, parts: np.ndarray, objects: list[np.ndarray], transforms: T.Transform
+    ) -> dict:
+        """``part_seg``, ``object_seg`` and ``instances`` from the augmented planes."""
         if is_mirrored(transforms):
-            parts = self.flip_lut[parts]
-        objects = labels[..., 1].astype(np.int64) | (labels[..., 2].astype(np.int64) << 8)
-        objects[objects == 65535] = IGNORED_OBJECT
-        parts = parts.astype(np.int64)
-        _ignore_crowds(record, parts, objects)
+            parts = cv2.LUT(parts, self.flip_lut)
+        stored = _join_planes(objects)
         if "object_file_name" in record:
-            found = _objects_of_map(record, objects)
+            found = _objects_of_map(record, stored)
         else:
-            found = _objects_of_boxes(record, transforms, objects.shape)
+            found = _objects_of_boxes(record, transforms, stored.shape)
+        object_seg = object_ids(stored)
+        _ignore_crowds(record, parts, object_seg)
         boxes, classes, ids = zip(*found, strict=True) if found else ((), (), ())
-        instances = Instances(objects.shape)
+        instances = Instances(stored.shape)
         instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
         instances.gt_object_ids = torch.tensor(ids, dtype=torch.int64)
         return {
             "instances": instances,
-            "part_seg": torch.from_numpy(parts),
-            "object_seg": torch.from_numpy(objects),
+            "part_seg": torch.from_numpy(parts).long(),
+            "object_seg": torch.from_numpy(object_seg).long(),
         }
+
+
+def _read_planes(record: dict, size: tuple[int, int]) -> list[np.ndarray]:
+    """(H, W) uint8 planes: the parts, the objects' low bytes and, if there are, high bytes.
+
+    Transforms of Detectron2 take bytes only, all planes alike; and 255 means ignored in each, so
+    that filling with 255 ignores. Records with boxes only are ignored everywhere.
+    """
+    if "annotations" not in record:
+        raise ValueError(
+            f"The record of {record['file_name']} has no annotations: an unlabelled image can "
+            "neither be trained on nor give ground-truth boxes."
+        )
+    if "part_file_name" not in record:
+        return [np.full(size, IGNORE_LABEL, dtype=np.uint8) for _ in range(2)]
+    parts = read_part_map(record["part_file_name"])
+    objects = read_label_png(record["object_file_name"])
+    for key, array in (("part_file_name", parts), ("object_file_name", objects)):
+        if array.shape != size:
+            raise ValueError(
+                f"{record[key]} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
+                f"{record['file_name']} is {size[1]}x{size[0]}."
+            )
+    if objects.dtype == np.uint8:
+        return [parts, objects]
+    return [parts, (objects & 255).astype(np.uint8), (objects >> 8).astype(np.uint8)]
+
+
+def _join_planes(planes: list[np.ndarray]) -> np.ndarray:
+    """(H, W) object ids as stored on disk, uint8 or uint16, from their bytes."""
+    if len(planes) == 1:
+        return planes[0]
+    return planes[0] | (planes[1].astype(np.uint16) << 8)
 
 
 def _ignore_crowds(record: dict, parts: np.ndarray, objects: np.ndarray) -> None:
@@ -167,17 +186,26 @@ def _ignore_crowds(record: dict, parts: np.ndarray, objects: np.ndarray) -> None
             objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
 
 
-def _objects_of_map(record: dict, objects: np.ndarray) -> list[tuple]:
-    """(box, class, id) of every object that is left in the augmented map."""
-    known = {a["object_id"]: a["category_id"] for a in record["annotations"]}
+def _objects_of_map(record: dict, stored: np.ndarray) -> list[tuple]:
+    """(box, class, id) of every object, but crowds, that is left in the augmented map."""
+    ignored = np.iinfo(stored.dtype).max
+    unexplained = cv2.countNonZero(stored) - cv2.countNonZero(cv2.inRange(stored, ignored, ignored))
     found = []
-    for object_id, box in object_boxes(objects).items():
-        if object_id not in known:
-            raise ValueError(
-                f"{record['object_file_name']} has object {object_id}, which its record does not "
-                f"list (it has {sorted(known)}). Has the file changed since the start?"
-            )
-        found.append((box, known[object_id], object_id))
+    for annotation in record["annotations"]:
+        object_id = annotation["object_id"]
+        mask = cv2.inRange(stored, object_id, object_id)
+        left, top, width, height = cv2.boundingRect(mask)
+        unexplained -= cv2.countNonZero(mask)
+        if width and not annotation.get("iscrowd", 0):
+            box = (left, top, left + width, top + height)
+            found.append((box, annotation["category_id"], object_id))
+    if unexplained:
+        known = sorted(a["object_id"] for a in record["annotations"])
+        stranger = next(i for i in np.unique(stored).tolist() if i not in (0, ignored, *known))
+        raise ValueError(
+            f"{record['object_file_name']} has object {stranger}, which its record does not list "
+            f"(it has {known}). Has the file changed since the start?"
+        )
     return found
 
 

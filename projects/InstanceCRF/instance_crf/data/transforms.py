@@ -40,15 +40,19 @@ class AffineTransform(T.Transform):
         """Whether left and right change places."""
         return float(np.linalg.det(self.matrix[:, :2])) < 0
 
-    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        matrix = self.matrix
-        if interp is None:
-            img, matrix = self._reduce(img, matrix)
-            interp = cv2.INTER_LINEAR
-        return self._warp(img, matrix, interp, cv2.BORDER_REFLECT_101, 0)
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        placed = self._place(img, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.BORDER_REFLECT_101, 0)
+        if placed is not None:
+            return placed
+        img, matrix = self._reduce(img, self.matrix)
+        return self._warp(img, matrix, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0)
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         fill = (IGNORE_LABEL,) * 4
+        nearest = cv2.INTER_NEAREST_EXACT
+        placed = self._place(segmentation, nearest, nearest, cv2.BORDER_CONSTANT, fill)
+        if placed is not None:
+            return placed
         return self._warp(segmentation, self.matrix, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, fill)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -57,6 +61,35 @@ class AffineTransform(T.Transform):
 
     def inverse(self) -> T.Transform:
         raise NotImplementedError("A crop cannot be undone.")
+
+    def _place(self, array: np.ndarray, larger: int, smaller: int, border: int, fill):
+        """The same without rotation: resize, mirror, cut and pad. Several times faster.
+
+        Returns:
+            None where the map is not of this kind: with rotation, or with fractions of pixels.
+        """
+        height, width = array.shape[:2]
+        corners = self.apply_coords(np.array([[0, 0], [width, height]], dtype=np.float64))
+        ends = np.rint(corners).astype(int)
+        if self.matrix[0, 1] or self.matrix[1, 0] or np.abs(ends - corners).max() > 1e-6:
+            return None
+        (left, top), (right, bottom) = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
+        if right <= left or bottom <= top:
+            return None
+        if (bottom - top, right - left) != (height, width):
+            # Averaging costs more than interpolation, and matters from about 2 : 3 on.
+            shrinks = 2 * (bottom - top) * (right - left) < height * width
+            size, interp = (right - left, bottom - top), smaller if shrinks else larger
+            array = cv2.resize(array, size, interpolation=interp)
+        flips = (self.matrix[0, 0] < 0, self.matrix[1, 1] < 0)
+        if any(flips):
+            array = cv2.flip(array, {(True, False): 1, (False, True): 0, (True, True): -1}[flips])
+        out_h, out_w = self.size
+        cut = array[max(-top, 0) : out_h - top, max(-left, 0) : out_w - left]
+        padding = (max(top, 0), max(out_h - bottom, 0), max(left, 0), max(out_w - right, 0))
+        if any(padding):
+            return cv2.copyMakeBorder(cut, *padding, border, value=fill)
+        return np.ascontiguousarray(cut)
 
     def _warp(self, array: np.ndarray, matrix: np.ndarray, interp: int, border: int, fill):
         # From pixel corners to OpenCV's pixel centres.
@@ -70,7 +103,7 @@ class AffineTransform(T.Transform):
             borderMode=border,
             borderValue=fill,
         )
-        return out[..., None] if array.ndim == 3 and out.ndim == 2 else out
+        return out
 
     @staticmethod
     def _reduce(img: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -78,6 +79,10 @@ class _Source:
     def add(self, metrics: PartParsingMetrics, image_id: str) -> None:
         raise NotImplementedError
 
+    def restricted_to(self, image_ids: Sequence[str]) -> _Source:
+        """A copy for these images, to be sent to another process."""
+        raise NotImplementedError
+
 
 class _MapSource(_Source):
     def __init__(self, task: Evaluation) -> None:
@@ -93,6 +98,15 @@ class _MapSource(_Source):
         predicted = image_id in self._predicted
         prediction = self.predictions.read(image_id) if predicted else None
         metrics.add(image_id, prediction, self.truth.read(image_id))
+
+    def restricted_to(self, image_ids: Sequence[str]) -> _MapSource:
+        part = copy.copy(self)
+        part.predictions = self.predictions.restricted_to(image_ids)
+        part.truth = self.truth.restricted_to(image_ids)
+        part.truth_ids = list(image_ids)
+        part.prediction_ids = [i for i in image_ids if i in self._predicted]
+        part._predicted = set(part.prediction_ids)
+        return part
 
 
 class _COCOSource(_Source):
@@ -127,6 +141,13 @@ class _COCOSource(_Source):
                     truth_crowd=truth.crowd,
                 )
 
+    def restricted_to(self, image_ids: Sequence[str]) -> _COCOSource:
+        part = copy.copy(self)
+        part.truth = self.truth.restricted_to(image_ids)
+        part.predictions = self.predictions.restricted_to(image_ids)
+        part.truth_ids = part.prediction_ids = list(image_ids)
+        return part
+
 
 def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartParsingMetrics:
     """Evaluate, with a progress bar.
@@ -153,9 +174,10 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
             image_ids[i : i + _IMAGES_AT_A_TIME]
             for i in range(0, len(image_ids), _IMAGES_AT_A_TIME)
         ]
-        with ProcessPoolExecutor(workers, _context(), _open_source, (task,)) as executor:
+        shares = ((task, source.restricted_to(chunk)) for chunk in chunks)
+        with ProcessPoolExecutor(workers, _context()) as executor:
             try:
-                for chunk, part in zip(chunks, executor.map(_evaluate, chunks), strict=True):
+                for chunk, part in zip(chunks, executor.map(_evaluate, shares), strict=True):
                     total.merge(part)
                     progress.update(len(chunk))
             except BaseException:
@@ -201,15 +223,9 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-_worker: dict = {}
-
-
-def _open_source(task: Evaluation) -> None:
-    _worker["task"], _worker["source"] = task, task.open()
-
-
-def _evaluate(image_ids: list[str]) -> PartParsingMetrics:
-    metrics = _worker["task"].new_metrics()
-    for image_id in image_ids:
-        _worker["source"].add(metrics, image_id)
+def _evaluate(share: tuple[Evaluation, _Source]) -> PartParsingMetrics:
+    task, source = share
+    metrics = task.new_metrics()
+    for image_id in source.truth_ids:
+        source.add(metrics, image_id)
     return metrics

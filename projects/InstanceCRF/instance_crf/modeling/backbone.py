@@ -66,13 +66,17 @@ def build_slim_resnet(
         out_features: stages to return.
 
     Raises:
-        ValueError: ``channels`` and ``blocks`` of different length.
+        ValueError: ``channels`` and ``blocks`` of different length, equal neighbours in
+            ``channels``.
     """
     if len(channels) != len(blocks):
         raise ValueError(
             "MODEL.SLIM_RESNET.CHANNELS and BLOCKS need one entry a stage each, got "
             f"{list(channels)} and {list(blocks)}."
         )
+    if any(one == other for one, other in zip(channels, channels[1:], strict=False)):
+        # Detectron2's BasicBlock has a shortcut that can stride only where the width changes.
+        raise ValueError(f"MODEL.SLIM_RESNET.CHANNELS is {list(channels)}: neighbours must differ.")
     stem = SlimStem(in_channels, stem_channels, norm)
     stages, width = [], stem_channels
     for index, (out_channels, num_blocks) in enumerate(zip(channels, blocks, strict=True)):

@@ -218,7 +218,7 @@ class InstanceCRFHead(nn.Module):
         if not has_event_storage():
             return
         for name in ("box_weight", "global_weight", "bilateral_weight", "spatial_weight"):
-            get_event_storage().put_scalar(f"crf/{name}", float(getattr(self.crf, name)))
+            get_event_storage().put_scalar(f"crf/{name}", getattr(self.crf, name).item())
 
 
 def label_maps(labelling: Labelling, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -295,7 +295,7 @@ class InstanceCRF(nn.Module):
         ).tensor
 
     def _maps(self, batched_inputs: list[dict], name: str) -> list[Tensor]:
-        return [_get(x, name, "training").to(self.device) for x in batched_inputs]
+        return [_get(x, name, "training").to(self.device).long() for x in batched_inputs]
 
     def _raw_images(self, batched_inputs: list[dict]) -> list[Tensor]:
         return [x["image"].to(self.device).float() for x in batched_inputs]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from instance_crf.crf.cpu.kernels import Groups, Pixels, Unary, bound_update, part_mass
+from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
 from instance_crf.crf.cpu.lattice import Lattice
 from instance_crf.crf.cpu.rows import Rows, dense_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
@@ -83,15 +83,19 @@ def active_parts(
 def _one_group(channels: int) -> Groups:
     """A single group of rows with a column per part."""
     nothing = np.zeros(1, np.int64)
+    width = -(-channels // PAD) * PAD
     return Groups(
-        np.array([channels]),
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        np.zeros(1, np.int32),
-        np.zeros(1, np.int32),
-        np.zeros(1, np.int32),
-        channels,
+        width=np.array([width], np.int64),
+        start=nothing,
+        part=nothing,
+        detection=nothing,
+        epsilon=np.zeros(1, np.float32),
+        label=np.zeros(1, np.int32),
+        only_part=nothing,
+        block_ptr=nothing,
+        block_part=nothing,
+        block_width=nothing,
+        group_of_label=np.zeros(1, np.int32),
+        column_of_label=np.zeros(1, np.int32),
+        max_row=width,
     )

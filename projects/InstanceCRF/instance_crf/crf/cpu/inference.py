@@ -20,7 +20,10 @@ import numpy as np
 
 from instance_crf.crf.cpu.activity import active_parts
 from instance_crf.crf.cpu.kernels import (
+    NO_LABEL,
+    PAD,
     Groups,
+    PixelKernel,
     Pixels,
     Unary,
     best_labels,
@@ -151,6 +154,7 @@ class CpuInference:
             rows,
             x,
             y,
+            _box_pattern(problem.boxes, self._order, problem.height, problem.width),
             np.ascontiguousarray(problem.boxes[:, self._detections]),
             (problem.box_weight * problem.scores[self._detections]).astype(np.float32),
             float(problem.global_weight),
@@ -242,39 +246,43 @@ class CpuInference:
         return range(int(self._part_first[part]), int(self._part_last[part]))
 
     def _make_groups(self, parts_of_group: list[list[int]]) -> Groups:
-        widths, block_ptr, label_ptr = [], [0], [0]
-        blocks: list[tuple[int, int, int]] = []
-        labels: list[int] = []
+        """The columns of groups that consist of whole parts; part 0 is the background."""
+        label_index, epsilon = self.problem.label_index, self.problem.epsilon
+        # A column is (part, detection, epsilon, label).
+        columns: list[tuple[int, int, float, int]] = []
+        blocks: list[tuple[int, int]] = []
+        start, block_ptr = [0], [0]
         group_of_label = np.zeros(self.num_labels, np.int32)
         column_of_label = np.zeros(self.num_labels, np.int32)
         for g, parts in enumerate(parts_of_group):
-            start = len(labels)
             for part in parts:
-                if part == 0:
-                    blocks.append((0, 0, 1))
-                    labels.append(0)
-                    continue
-                owners = self._owners(part)
-                blocks.append((part, owners.start, owners.stop))
-                labels += [
-                    int(self.problem.label_index[self._detections[d] + 1, part]) for d in owners
-                ]
-            columns = np.arange(len(labels) - start)
-            group_of_label[labels[start:]] = g
-            column_of_label[labels[start:]] = columns
-            widths.append(len(columns))
+                owners = self._owners(part) if part else range(-1, 0)
+                blocks.append((part, len(owners)))
+                for d in owners:
+                    label = int(label_index[self._detections[d] + 1, part]) if part else 0
+                    group_of_label[label] = g
+                    column_of_label[label] = len(columns) - start[-1]
+                    columns.append((part, d, epsilon, label))
+            columns += [(0, -2, 0.0, NO_LABEL)] * (-len(columns) % PAD)
+            start.append(len(columns))
             block_ptr.append(len(blocks))
-            label_ptr.append(len(labels))
-        block = np.array(blocks, np.int64)
+        part, detection, epsilons, label = zip(*columns, strict=True)
+        only = [parts[0] if len(parts) == 1 else -1 for parts in parts_of_group]
+        block_part, block_width = zip(*blocks, strict=True)
         return Groups(
-            np.array(widths, np.int64),
-            np.array(block_ptr, np.int64),
-            *(np.ascontiguousarray(column) for column in block.T),
-            np.array(label_ptr, np.int64),
-            np.array(labels, np.int32),
-            group_of_label,
-            column_of_label,
-            sum(widths),
+            width=np.diff(start).astype(np.int64),
+            start=np.array(start[:-1], np.int64),
+            part=np.array(part, np.int64),
+            detection=np.array(detection, np.int64),
+            epsilon=np.array(epsilons, np.float32),
+            label=np.array(label, np.int32),
+            only_part=np.array(only, np.int64),
+            block_ptr=np.array(block_ptr, np.int64),
+            block_part=np.array(block_part, np.int64),
+            block_width=np.array(block_width, np.int64),
+            group_of_label=group_of_label,
+            column_of_label=column_of_label,
+            max_row=len(columns),
         )
 
     # -- forward ---------------------------------------------------------------------------------
@@ -409,7 +417,8 @@ class CpuInference:
     @property
     def active_fraction(self) -> float:
         """Share of the (pixel, label) pairs that take part in the inference."""
-        widths = self._groups.width[self._pixels.groups].sum()
+        widths = np.add.reduceat(self._groups.label != NO_LABEL, self._groups.start)
+        widths = widths[self._pixels.groups].sum()
         inactive = self.num_pixels - len(self._pixels.index)
         return float(widths + inactive) / (self.num_pixels * self.num_labels)
 
@@ -521,11 +530,20 @@ def _everywhere(num_pixels: int) -> Pixels:
     )
 
 
-def _no_kernel():
-    from instance_crf.crf.cpu.kernels import PixelKernel
+def _box_pattern(boxes: np.ndarray, order: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(N,) int32 numbers that are the same for pixels between the same edges of boxes."""
+    left, top, right, bottom = boxes
+    columns, rows = np.unique([left, right]), np.unique([top, bottom])
+    column_code = np.searchsorted(columns, np.arange(width), side="right").astype(np.int32)
+    row_code = np.searchsorted(rows, np.arange(height), side="right").astype(np.int32)
+    code = row_code[:, None] * np.int32(len(columns) + 1) + column_code
+    return code.ravel()[order]
 
+
+def _no_kernel() -> PixelKernel:
+    """Stands in for a Gaussian kernel where there are no iterations."""
     corner = np.zeros((1, 6), np.float32)
     number = np.zeros(1, np.float32)
     return PixelKernel(
-        corner.astype(np.int32), corner, number, number, np.zeros((1, 1), np.uint32), 0.0
+        corner.astype(np.int32), corner, number, number, np.zeros((1, 1), np.uint32), 0.0, 0.0
     )

@@ -7,8 +7,7 @@ that stays in the cache.
 The labels of a pixel are divided into *groups*; a pixel or a lattice vertex holds a row of numbers
 for each of its groups. The exact CRF has one group with all labels. With dropped labels each part
 is a group of its own (and the background another), and a pixel has rows for its active parts only.
-A group consists of *blocks*: the labels of one part, over a contiguous range of detections (which
-are sorted by object class), so that the inner loops have no index vectors.
+Within a group the labels of one part stand together, a *block*.
 
 Every kernel works on a range of the active pixels; ranges run on threads of their own and splat
 into lattice values of their own.
@@ -25,6 +24,8 @@ import numpy as np
 from instance_crf.crf.cpu.jit import fast_exp, kernel, scatter_row
 
 __all__ = [
+    "NO_LABEL",
+    "PAD",
     "Groups",
     "PixelKernel",
     "Pixels",
@@ -43,6 +44,14 @@ __all__ = [
 ]
 
 
+NO_LABEL = 0x7FFFFFFF
+"""Stands in for the label of a pad."""
+PAD = 8
+"""Rows have a multiple of as many columns."""
+
+_MODERATE = 40.0
+
+
 class Pixels(NamedTuple):
     """The active pixels and their groups; indices are in the order of ``tile_order``."""
 
@@ -55,22 +64,32 @@ class Pixels(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """What the columns of a group's rows stand for."""
+    """What the columns of a group's rows stand for.
+
+    Rows are padded to a multiple of 8 columns, which the inner loops like. The potential of a pad
+    is 0, and so is everything that is computed from it.
+    """
 
     width: np.ndarray
-    """(G,) int64 columns of a row."""
+    """(G,) int64 columns of a row, pads included."""
+    start: np.ndarray
+    """(G,) int64 where the columns of each group start in the following arrays over columns."""
+    part: np.ndarray
+    """int64 part of each column, 0 for the background (and for pads)."""
+    detection: np.ndarray
+    """int64 detection of each column, -1 for the background, -2 for pads."""
+    epsilon: np.ndarray
+    """float32 epsilon of Eq. 1, 0 for pads."""
+    label: np.ndarray
+    """int32 label of each column, NO_LABEL for pads."""
+    only_part: np.ndarray
+    """(G,) int64 part of the group if it has one only, else -1."""
     block_ptr: np.ndarray
     """(G + 1,) int64 where the blocks of each group start."""
     block_part: np.ndarray
-    """Part of each block, int64; 0 is the background, a block of one column."""
-    block_first: np.ndarray
-    """First detection of each block, int64."""
-    block_last: np.ndarray
-    """One beyond the last detection."""
-    label_ptr: np.ndarray
-    """(G + 1,) int64 where the labels of each group start in ``label``."""
-    label: np.ndarray
-    """(L,) int32 label of each column."""
+    """int64 part of each block."""
+    block_width: np.ndarray
+    """int64 columns of each block."""
     group_of_label: np.ndarray
     """(L,) int32 group of each label."""
     column_of_label: np.ndarray
@@ -88,6 +107,8 @@ class Unary(NamedTuple):
     """(N,) float32 column of the pixel."""
     y: np.ndarray
     """(N,) float32 row of the pixel."""
+    pattern: np.ndarray
+    """(N,) int32; pixels with the same number lie in the same boxes."""
     boxes: np.ndarray
     """(4, D) float32 first column, first row, and one beyond the last of each box."""
     inside: np.ndarray
@@ -114,39 +135,50 @@ class PixelKernel(NamedTuple):
     """(M, G) uint32 where the row of a group starts in the lattice values of a vertex."""
     strength: float
     """The weight w_m of the kernel."""
+    limit: float
+    """No message exceeds this: the weight times the largest row sum of the kernel."""
 
 
 @kernel(inline=True)
-def _coefficients(unary, p, coefficient):
-    """a_i of every detection at pixel p."""
-    x, y = unary.x[p], unary.y[p]
-    boxes = unary.boxes
-    everywhere = np.float32(unary.everywhere)
-    for d in range(boxes.shape[1]):
-        hit = (boxes[0, d] <= x) & (x < boxes[2, d]) & (boxes[1, d] <= y) & (y < boxes[3, d])
-        coefficient[d] = everywhere + (unary.inside[d] if hit else np.float32(0))
+def _inside(unary, p, d):
+    """Whether pixel p lies in box d."""
+    x, y, boxes = unary.x[p], unary.y[p], unary.boxes
+    return (boxes[0, d] <= x) & (x < boxes[2, d]) & (boxes[1, d] <= y) & (y < boxes[3, d])
+
+
+@kernel
+def _coefficients(unary, groups, p, coefficient):
+    """a of every column at pixel p."""
+    for c in range(coefficient.shape[0]):
+        d = groups.detection[c]
+        if d >= 0:
+            value = np.float32(unary.everywhere)
+            if _inside(unary, p, d):
+                value += unary.inside[d]
+        else:
+            value = np.float32(unary.background) if d == -1 else np.float32(0)
+        coefficient[c] = value
 
 
 @kernel(inline=True)
 def _potential_row(unary, groups, pixels, k, coefficient, psi):
-    """psi of the labels of active pixel k; returns how many there are."""
+    """psi of the labels of active pixel k, given the coefficients; returns how many columns."""
     p = pixels.index[k]
-    _coefficients(unary, p, coefficient)
-    epsilon = np.float32(unary.epsilon)
     end = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
-        for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
-            q = unary.part_prob[p, groups.block_part[b]]
-            if groups.block_part[b] == 0:
-                psi[end] = np.float32(unary.background) * q + epsilon
-                end += np.uint64(1)
-            else:
-                first = np.uint64(groups.block_first[b])
-                width = np.uint64(groups.block_last[b]) - first
-                for c in range(width):
-                    psi[end + c] = coefficient[first + c] * q + epsilon
-                end += width
+        at = np.uint64(groups.start[g])
+        width = np.uint64(groups.width[g])
+        if groups.only_part[g] >= 0:
+            q = unary.part_prob[p, groups.only_part[g]]
+            for c in range(width):
+                psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
+        else:
+            row = unary.part_prob[p]
+            for c in range(width):
+                q = row[np.uint64(groups.part[at + c])]
+                psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
+        end += width
     return end
 
 
@@ -215,18 +247,25 @@ def _largest(row, count):
 
 
 @kernel(inline=True)
-def _marginal_row(psi, message, count, marginal):
-    """softmax(log psi + message); returns the log of the normaliser."""
-    largest = _largest(message, count)
+def _marginal_row(psi, message, count, limit, marginal):
+    """softmax(log psi + message); returns the log of the normaliser.
+
+    ``marginal`` must not be ``message``: the loops would not be vectorised.
+
+    Args:
+        limit: what no message exceeds. If it is moderate, it serves as well as their maximum to
+            keep the exponentials in range, and is there already.
+    """
+    shift = np.float32(limit) if limit < _MODERATE else _largest(message, count)
     total = np.float32(0)
     for c in range(count):
-        value = psi[c] * fast_exp(message[c] - largest)
+        value = psi[c] * fast_exp(message[c] - shift)
         marginal[c] = value
         total += value
     inverse = np.float32(1) / total
     for c in range(count):
         marginal[c] *= inverse
-    return np.log(total) + largest
+    return np.log(total) + shift
 
 
 @kernel(inline=True)
@@ -251,17 +290,23 @@ def update(
     """
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    marginal = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(groups.part.shape[0], np.float32)
+    limit = bilateral.limit + spatial.limit
+    pattern = np.int32(-1)
     for k in range(start, end):
+        p = pixels.index[k]
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            _coefficients(unary, groups, p, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, psi)
         if first:
-            _uniform_row(psi, count, message)
+            _uniform_row(psi, count, marginal)
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, message)
-        p = pixels.index[k]
-        _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[p], message)
-        _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[p], message)
+            _marginal_row(psi, message, count, limit, marginal)
+        _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[p], marginal)
+        _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[p], marginal)
 
 
 @kernel
@@ -323,27 +368,34 @@ def best_labels(
     """Most probable label of each active pixel and its marginal; ties go to the lower label."""
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    marginal = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(groups.part.shape[0], np.float32)
+    limit = bilateral.limit + spatial.limit
+    pattern = np.int32(-1)
     for k in range(start, end):
+        p = pixels.index[k]
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            _coefficients(unary, groups, p, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, psi)
         if first:
-            _uniform_row(psi, count, message)
+            _uniform_row(psi, count, marginal)
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, message)
-        largest = _largest(message, count)
-        winner = np.int32(0x7FFFFFFF)
+            _marginal_row(psi, message, count, limit, marginal)
+        largest = _largest(marginal, count)
+        winner = np.int32(NO_LABEL)
         at = np.uint64(0)
         for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
             g = pixels.groups[i]
-            labels = np.uint64(groups.label_ptr[g])
+            labels = np.uint64(groups.start[g])
             width = np.uint64(groups.width[g])
             for c in range(width):
                 label = groups.label[labels + c]
-                winner = min(winner, label if message[at + c] >= largest else winner)
+                winner = min(winner, label if marginal[at + c] >= largest else winner)
             at += width
-        best[pixels.index[k]] = winner
-        confidence[pixels.index[k]] = largest
+        best[p] = winner
+        confidence[p] = largest
 
 
 @kernel
@@ -354,39 +406,49 @@ def write_marginals(
     run = 16
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    marginal = np.empty(groups.max_row, np.float32)
+    coefficient = np.empty(groups.part.shape[0], np.float32)
+    limit = bilateral.limit + spatial.limit
+    pattern = np.int32(-1)
     rows = np.empty((run, groups.max_row), np.float32)
-    k = start
-    while k < end:
+    length = 0
+    for k in range(start, end):
+        p = pixels.index[k]
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            _coefficients(unary, groups, p, coefficient)
+        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
+        if first:
+            _uniform_row(psi, count, marginal)
+        else:
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+            _marginal_row(psi, message, count, limit, marginal)
+        for c in range(count):
+            rows[length, c] = marginal[c]
+        length += 1
         # Neighbours with the same groups are written together: a label's values are adjacent.
-        length = 0
-        while k + length < end and length < run:
-            if length > 0:
-                if order[pixels.index[k + length]] != order[pixels.index[k]] + length:
-                    break
-                if not _same_groups(pixels, k, k + length):
-                    break
-            count = _potential_row(unary, groups, pixels, k + length, coefficient, psi)
-            if first:
-                _uniform_row(psi, count, message)
-            else:
-                _slice_row(
-                    pixels, groups, k + length, bilateral, spatial, old_b, old_s, False, message
-                )
-                _marginal_row(psi, message, count, message)
-            for c in range(count):
-                rows[length, c] = message[c]
-            length += 1
-        column = 0
-        target = order[pixels.index[k]]
-        for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
-            g = pixels.groups[i]
-            for c in range(groups.width[g]):
-                label = groups.label[groups.label_ptr[g] + c]
+        if (
+            length == run
+            or k + 1 == end
+            or order[pixels.index[k + 1]] != order[p] + 1
+            or not _same_groups(pixels, k, k + 1)
+        ):
+            _write_rows(pixels, groups, k, rows, length, order[p] + 1 - length, marginals)
+            length = 0
+
+
+@kernel
+def _write_rows(pixels, groups, k, rows, length, target, marginals):
+    """Writes rows of neighbours with the groups of active pixel k."""
+    column = 0
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        for c in range(groups.width[g]):
+            label = groups.label[groups.start[g] + c]
+            if label != NO_LABEL:
                 for n in range(length):
                     marginals[label, target + n] = rows[n, column]
-                column += 1
-        k += length
+            column += 1
 
 
 @kernel(inline=True)
@@ -433,18 +495,23 @@ def label_log_prob(
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    coefficient = np.empty(groups.part.shape[0], np.float32)
+    limit = bilateral.limit + spatial.limit
+    pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
         if label[p] < 0:
             continue
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            _coefficients(unary, groups, p, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, psi)
         if first:
             for c in range(count):
                 message[c] = 0
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-        normaliser = _marginal_row(psi, message, count, marginal)
+        normaliser = _marginal_row(psi, message, count, limit, marginal)
         column = _column(pixels, groups, k, label[p])
         out[p] = -normaliser
         if column >= 0:
@@ -493,19 +560,25 @@ def pullback(
             of the detections.
     """
     psi = np.empty(groups.max_row, np.float32)
+    message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
     grad = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    coefficient = np.empty(groups.part.shape[0], np.float32)
+    limit = bilateral.limit + spatial.limit
+    pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
         if seed == 1 and (label[p] < 0 or seed_label[p] == 0):
             continue
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            _coefficients(unary, groups, p, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, psi)
         if first:
             _uniform_row(psi, count, marginal)
         else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, marginal)
-            _marginal_row(psi, marginal, count, marginal)
+            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
+            _marginal_row(psi, message, count, limit, marginal)
 
         if seed == 1:
             value = seed_label[p]
@@ -521,8 +594,10 @@ def pullback(
                 column = 0
                 for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
                     g = pixels.groups[i]
-                    for c in range(groups.label_ptr[g], groups.label_ptr[g + 1]):
-                        grad[column] = seed_marginals[groups.label[c], order[p]]
+                    for c in range(groups.start[g], groups.start[g] + groups.width[g]):
+                        grad[column] = 0
+                        if groups.label[c] != NO_LABEL:
+                            grad[column] = seed_marginals[groups.label[c], order[p]]
                         column += 1
             mean = np.float32(0)
             for c in range(count):
@@ -544,30 +619,30 @@ def _unary_pullback(
 ):
     """Gradient of log psi = log(a Q + epsilon) with respect to Q and a."""
     p = pixels.index[k]
-    end = np.uint64(0)
+    end = 0
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
+        at = groups.start[g]
+        block_start = 0
         for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
             part = groups.block_part[b]
-            q = unary.part_prob[p, part]
-            if part == 0:
-                share = grad[end] / psi[end]
-                grad_part_prob[p, 0] += share * np.float32(unary.background)
-                grad_coefficient[0] += share * q
-                end += np.uint64(1)
-                continue
-            first = np.uint64(groups.block_first[b])
-            width = np.uint64(groups.block_last[b]) - first
             total = np.float32(0)
             weighted = np.float32(0)
-            for c in range(width):
-                share = grad[end + c] / psi[end + c]
+            column = np.uint64(end + block_start)
+            expanded = np.uint64(at + block_start)
+            for c in range(np.uint64(groups.block_width[b])):
+                share = grad[column + c] / psi[column + c]
                 total += share
-                weighted += share * coefficient[first + c]
+                weighted += share * coefficient[expanded + c]
+            q = unary.part_prob[p, part]
             grad_part_prob[p, part] += weighted
-            grad_coefficient[1] += total * q
-            grad_coefficient[2] += weighted * q
-            end += width
+            if part == 0:
+                grad_coefficient[0] += total * q
+            else:
+                grad_coefficient[1] += total * q
+                grad_coefficient[2] += weighted * q
+            block_start += groups.block_width[b]
+        end += groups.width[g]
 
 
 @kernel
@@ -586,19 +661,25 @@ def part_mass(start, end, unary, first, last, mass):
         first, last: (P + 1,) int64 range of detections that own each part.
         mass: (N, P + 1) float32, written.
     """
-    coefficient = np.empty(unary.boxes.shape[1], np.float32)
+    sums = np.zeros(mass.shape[1], np.float32)
+    pattern = np.int32(-1)
     for p in range(start, end):
-        _coefficients(unary, p, coefficient)
+        if unary.pattern[p] != pattern:
+            pattern = unary.pattern[p]
+            for part in range(1, mass.shape[1]):
+                if part > 1 and first[part] == first[part - 1] and last[part] == last[part - 1]:
+                    sums[part] = sums[part - 1]
+                    continue
+                sums[part] = 0
+                for d in range(first[part], last[part]):
+                    sums[part] += np.float32(unary.everywhere)
+                    if _inside(unary, p, d):
+                        sums[part] += unary.inside[d]
         total = np.float32(unary.background) * unary.part_prob[p, 0] + np.float32(unary.epsilon)
         mass[p, 0] = total
-        sum_of = np.float32(0)
         for part in range(1, mass.shape[1]):
-            if part == 1 or first[part] != first[part - 1] or last[part] != last[part - 1]:
-                sum_of = np.float32(0)
-                for d in range(first[part], last[part]):
-                    sum_of += coefficient[d]
             count = np.float32(last[part] - first[part])
-            value = sum_of * unary.part_prob[p, part] + count * np.float32(unary.epsilon)
+            value = sums[part] * unary.part_prob[p, part] + count * np.float32(unary.epsilon)
             mass[p, part] = value
             total += value
         inverse = np.float32(1) / total
@@ -637,21 +718,22 @@ def bound_update(
         highest: (N, P + 1) float32, raised to the bounds.
     """
     channels = mass.shape[1]
-    message = np.empty(channels, np.float32)
-    bound = np.empty(channels, np.float32)
+    message = np.zeros(groups.max_row, np.float32)
+    bound = np.zeros(groups.max_row, np.float32)
+    limit = np.float32(bilateral.limit + spatial.limit)
     for k in range(start, end):
         if first:
             for c in range(channels):
                 bound[c] = mass[k, c]
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            largest = _largest(message, channels)
+            shift = limit if limit < _MODERATE else _largest(message, channels)
             total = np.float32(0)
             for c in range(channels):
-                bound[c] = mass[k, c] * fast_exp(message[c] - largest)
+                bound[c] = mass[k, c] * fast_exp(message[c] - shift)
                 total += bound[c]
             background = bound[0]
-            unmoved = fast_exp(-largest)
+            unmoved = fast_exp(-shift)
             others = np.float32(1) - mass[k, 0]
             for c in range(1, channels):
                 rest = max(others - mass[k, c], np.float32(0)) * unmoved

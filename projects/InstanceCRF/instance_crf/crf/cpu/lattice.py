@@ -49,6 +49,8 @@ class Lattice(NamedTuple):
     """uint32 vertices of the runs of neighbours along each direction, each run ended by END."""
     chain_ptr: np.ndarray
     """(F + 2,) int64 where each direction starts in ``chains``."""
+    peak: float
+    """Largest row sum of the normalised kernel: 1 for "after"."""
 
     @property
     def num_vertices(self) -> int:
@@ -112,9 +114,14 @@ def build_lattice(
     run_tasks([(_gather_rows, (a, b, vertex_of_simplex, simplex, vertex)) for a, b in ranges])
     chains, chain_ptr = _chains(up, down, num_threads)
     ones = np.ones(1, np.float32)
-    lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr)
-    weight_in, weight_out = _normalization_weights(lattice, normalization, num_threads)
-    return lattice._replace(weight_in=weight_in, weight_out=weight_out)
+    lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr, 1.0)
+    norm = _filter_scalar(lattice, np.ones(pixels, np.float32), num_threads)
+    if normalization == "after":
+        weight_in = np.ones(pixels, np.float32)
+        return lattice._replace(weight_in=weight_in, weight_out=1 / (norm + _TINY))
+    weight = 1 / np.sqrt(norm + _TINY)
+    peak = float((weight * _filter_scalar(lattice, weight, num_threads)).max())
+    return lattice._replace(weight_in=weight, weight_out=weight, peak=1.01 * peak)
 
 
 def _elevation_scale(theta_position: float, theta_colour: float, dim: int) -> np.ndarray:
@@ -413,21 +420,16 @@ def _walk_chains(up, down, found, length):
     length[0] = end
 
 
-def _normalization_weights(
-    lattice: Lattice, normalization: str, num_threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) factors before splatting and after slicing, from the filtered ones."""
-    pixels = lattice.vertex.shape[0]
-    values = np.zeros(lattice.num_vertices, np.float32)
-    splat_scalar(lattice.vertex, lattice.weight, np.ones(pixels, np.float32), values)
-    blur_scalar(values, lattice.chains, lattice.chain_ptr)
-    norm = np.empty(pixels, np.float32)
-    slice_ = (lattice.vertex, lattice.weight, values, norm)
-    run_tasks([(slice_scalar, (a, b, *slice_)) for a, b in split_range(pixels, num_threads)])
-    if normalization == "after":
-        return np.ones(pixels, np.float32), 1 / (norm + _TINY)
-    weight = 1 / np.sqrt(norm + _TINY)
-    return weight, weight
+def _filter_scalar(lattice: Lattice, values: np.ndarray, num_threads: int) -> np.ndarray:
+    """(N,) values through the unnormalised kernel."""
+    on_lattice = np.zeros(lattice.num_vertices, np.float32)
+    splat_scalar(lattice.vertex, lattice.weight, values, on_lattice)
+    blur_scalar(on_lattice, lattice.chains, lattice.chain_ptr)
+    filtered = np.empty_like(values)
+    ranges = split_range(len(values), num_threads)
+    slice_ = (lattice.vertex, lattice.weight, on_lattice, filtered)
+    run_tasks([(slice_scalar, (a, b, *slice_)) for a, b in ranges])
+    return filtered
 
 
 @kernel

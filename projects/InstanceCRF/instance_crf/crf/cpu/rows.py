@@ -16,8 +16,6 @@ from instance_crf.crf.cpu.threads import Task, run_tasks
 
 __all__ = ["Rows", "dense_rows", "sparse_rows"]
 
-_ALIGN = 8
-"""Rows start at multiples of as many numbers."""
 _LINE = 16
 """Columns of a cache line: threads that share rows take as many."""
 
@@ -28,7 +26,6 @@ class _Region:
 
     base: int
     stride: int
-    width: int
     rows: int
     chains: np.ndarray
     chain_ptr: np.ndarray
@@ -69,9 +66,9 @@ class Rows:
 
 def _column_ranges(region: _Region, num_threads: int) -> list[tuple[int, int]]:
     """Cuts the columns of wide rows into whole cache lines."""
-    lines = -(-region.width // _LINE)
+    lines = -(-region.stride // _LINE)
     parts = min(num_threads, lines)
-    edges = [min(lines * i // parts * _LINE, region.width) for i in range(parts + 1)]
+    edges = [min(lines * i // parts * _LINE, region.stride) for i in range(parts + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
@@ -102,12 +99,11 @@ def _finish(
 
 def dense_rows(lattice: Lattice, groups: Groups, strength: float) -> Rows:
     """One row per vertex, for the only group."""
-    width = int(groups.width[0])
-    stride = -(-width // _ALIGN) * _ALIGN
+    stride = int(groups.width[0])
     count = lattice.num_vertices
     _check_size(count * stride)
     position = (np.arange(count, dtype=np.uint32) * np.uint32(stride))[:, None]
-    region = _Region(0, stride, width, count, lattice.chains, lattice.chain_ptr)
+    region = _Region(0, stride, count, lattice.chains, lattice.chain_ptr)
     return Rows(_pixel_kernel(lattice, position, strength), [region], count * stride)
 
 
@@ -135,8 +131,7 @@ def sparse_rows(
     tasks, bases, base = [], [], 0
     counts = _count_rows(mask, num_groups)
     for g in range(num_groups):
-        width = int(groups.width[g])
-        stride = width if width < _ALIGN // 2 else -(-width // _ALIGN) * _ALIGN
+        stride = int(groups.width[g])
         bases.append((base, stride))
         base += int(counts[g]) * stride
         _check_size(base)
@@ -146,7 +141,7 @@ def sparse_rows(
     regions = []
     placed = run_tasks(tasks, num_threads)
     for g, (chains, chain_ptr) in enumerate(placed):
-        regions.append(_Region(*bases[g], int(groups.width[g]), int(counts[g]), chains, chain_ptr))
+        regions.append(_Region(*bases[g], int(counts[g]), chains, chain_ptr))
     rows = Rows(_pixel_kernel(lattice, position, strength), regions, base)
     rows.constant = _background_constant(lattice, pixel_mask, mask)
     return rows
@@ -160,6 +155,7 @@ def _pixel_kernel(lattice: Lattice, position: np.ndarray, strength: float) -> Pi
         lattice.weight_out,
         position,
         float(strength),
+        float(strength) * lattice.peak,
     )
 
 

@@ -248,14 +248,14 @@ class Figure:
         limb = self._limb(
             origin,
             (shoulder, elbow, wrist),
-            (0.04, 0.034, 0.026),
+            (0.046, 0.04, 0.032),
             girth,
             (UPPER_ARMS, LOWER_ARMS),
             (outfit.shirt, outfit.skin),
             outfit.sleeve,
             bias=0.02,
         )
-        hand = self._shape(origin, (wrist, fingers), (0.027, 0.021), LOWER_ARMS, outfit.skin, 0.018)
+        hand = self._shape(origin, (wrist, fingers), (0.033, 0.027), LOWER_ARMS, outfit.skin, 0.018)
         return [hand, *limb]
 
     def _leg(self, origin: np.ndarray, side: int) -> list[Shape]:
@@ -267,7 +267,7 @@ class Figure:
         limb = self._limb(
             origin,
             (hip, knee, ankle),
-            (0.06, 0.046, 0.03),
+            (0.066, 0.052, 0.036),
             girth,
             (UPPER_LEGS, LOWER_LEGS),
             (outfit.trousers, outfit.skin),
@@ -275,7 +275,7 @@ class Figure:
             bias=0.0,
         )
         heel = ankle - 0.2 * (toes - ankle)
-        foot = self._shape(origin, (heel, toes), (0.03, 0.024), LOWER_LEGS, outfit.shoes, 0.005)
+        foot = self._shape(origin, (heel, toes), (0.035, 0.028), LOWER_LEGS, outfit.shoes, 0.005)
         return [foot, *limb]
 
     def _limb(

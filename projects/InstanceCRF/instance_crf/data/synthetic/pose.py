@@ -50,9 +50,9 @@ class Pose:
 def sample_pose(rng: np.random.Generator) -> Pose:
     """A random pose: standing, walking, sitting, crouching, leaning, or none of these."""
     legs_kind = pick(
-        rng, ("stand", "walk", "sit", "crouch", "free"), (0.36, 0.26, 0.16, 0.08, 0.14)
+        rng, ("stand", "walk", "sit", "crouch", "free"), (0.5, 0.32, 0.06, 0.03, 0.09)
     )
-    leaning = rng.random() < 0.2
+    leaning = rng.random() < 0.12
     degrees = np.deg2rad
     pose = Pose(
         yaw=_sample_yaw(rng, sideways=legs_kind in ("walk", "sit")),
@@ -71,7 +71,7 @@ def sample_pose(rng: np.random.Generator) -> Pose:
 
 
 def _sample_yaw(rng: np.random.Generator, sideways: bool) -> float:
-    odds = (0.24, 0.1, 0.42, 0.24) if sideways else (0.4, 0.18, 0.18, 0.24)
+    odds = (0.36, 0.12, 0.34, 0.18) if sideways else (0.54, 0.18, 0.1, 0.18)
     view = pick(rng, ("front", "back", "side", "any"), odds)
     if view == "any":
         return float(rng.uniform(-np.pi, np.pi))
@@ -96,7 +96,7 @@ def _sample_arm(rng: np.random.Generator, swing: float) -> Limb:
     kind = pick(
         rng,
         ("hang", "bent", "hip", "crossed", "raised", "forward", "free"),
-        (0.27, 0.17, 0.1, 0.1, 0.13, 0.11, 0.12),
+        (0.36, 0.18, 0.1, 0.05, 0.15, 0.06, 0.1),
     )
     draw = rng.uniform
     flexion, abduction, twist, bend = {

@@ -213,12 +213,12 @@ def _photograph(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     light = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     canvas *= light
     if rng.random() < 0.6:
-        sigma = float(rng.uniform(0.35, 1.0))
+        sigma = float(rng.uniform(0.35, 0.8))
         canvas = cv2.GaussianBlur(canvas, (0, 0), sigma)
-    contrast = np.float32(rng.uniform(0.65, 1.15))
+    contrast = np.float32(rng.uniform(0.75, 1.15))
     offset = np.float32(128 * (1 - contrast) + rng.uniform(-22, 22))
     noise = rng.standard_normal(canvas.shape, np.float32)
-    noise *= np.float32(rng.uniform(2, 13))
+    noise *= np.float32(rng.uniform(2, 10))
     canvas *= contrast
     canvas += offset
     canvas += noise

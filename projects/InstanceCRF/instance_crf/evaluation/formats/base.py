@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ __all__ = [
     "check_dense_ids",
     "files_by_id",
     "lookup",
+    "only",
     "read_table",
     "write_png",
     "write_text",
@@ -37,7 +39,7 @@ __all__ = [
 
 
 class ParsingReader(ABC):
-    """Reads the parsings of a folder. Pickles, so that several processes can share the work.
+    """Reads the parsings of a folder.
 
     Args:
         root: the folder.
@@ -65,6 +67,10 @@ class ParsingReader(ABC):
         Raises:
             FileNotFoundError, ValueError: missing, broken or contradictory files, by name.
         """
+
+    def restricted_to(self, image_ids: Sequence[str]) -> ParsingReader:
+        """A reader of these images that is cheap to send to another process."""
+        return self
 
 
 class PredictionWriter(ABC):
@@ -117,6 +123,11 @@ def files_by_id(folder: Path, suffix: str) -> dict[str, Path]:
         for path in sorted(folder.iterdir())
         if path.name.endswith(suffix) and not path.name.startswith(".")
     }
+
+
+def only(table: Mapping[str, Any], image_ids: Iterable[str]) -> dict[str, Any]:
+    """The entries of some images, where there are any."""
+    return {image_id: table[image_id] for image_id in image_ids if image_id in table}
 
 
 def read_table(path: Path, columns: Sequence[tuple[str, Callable]]) -> list[tuple]:

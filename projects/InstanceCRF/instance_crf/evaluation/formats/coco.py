@@ -8,6 +8,7 @@ Ground truth: the same names, each COCO's dictionary of ``images``, ``annotation
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pycocotools import mask as mask_util
 
 from ...data.schema import PartTaxonomy
 from ..parsing import Parsing
-from .base import PredictionWriter, parse_number, segment_map_of, write_text
+from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
 from .panoptic import coco_categories, load_json
 
 __all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
@@ -143,6 +144,15 @@ class _COCOFiles:
         self.kinds = [kind for kind in KINDS if (self.root / f"{kind}.json").is_file()]
         if not self.kinds:
             raise FileNotFoundError(f"{self.root} has neither parts.json nor objects.json.")
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self._rows: dict[str, dict[str, list[dict]]] = {}
+
+    def restricted_to(self, image_ids: Sequence[str]) -> _COCOFiles:
+        """The same of these images alone."""
+        part = copy.copy(self)
+        part.sizes = only(self.sizes, image_ids)
+        part._rows = {kind: only(rows, image_ids) for kind, rows in self._rows.items()}
+        return part
 
     def _category(self, row: dict, kind: str, path: Path) -> int:
         category = row.get("category_id")
@@ -159,8 +169,6 @@ class COCOTruth(_COCOFiles):
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
-        self.sizes: dict[str, tuple[int, int]] = {}
-        self._rows: dict[str, dict[str, list[dict]]] = {}
         for kind in self.kinds:
             path = self.root / f"{kind}.json"
             content = load_json(path)
@@ -191,14 +199,13 @@ class COCOPredictions(_COCOFiles):
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy, truth: COCOTruth) -> None:
         super().__init__(root, taxonomy)
-        self._sizes = truth.sizes
-        self._rows = {}
+        self.sizes = truth.sizes
         for kind in self.kinds:
             path = self.root / f"{kind}.json"
             content = load_json(path)
             if not isinstance(content, list):
                 raise ValueError(f"{path} is not a COCO result: expected a list of regions.")
-            self._rows[kind] = _by_image(content, self._sizes, path)
+            self._rows[kind] = _by_image(content, self.sizes, path)
 
     def regions(self, kind: str, image_id: str) -> Regions:
         """The predictions of one kind in one image."""
@@ -206,7 +213,7 @@ class COCOPredictions(_COCOFiles):
         rows = self._rows[kind].get(image_id, [])
         where = f"{path}: score of a region of image {image_id}"
         return Regions(
-            masks=[_mask(r, self._sizes[image_id], path) for r in rows],
+            masks=[_mask(r, self.sizes[image_id], path) for r in rows],
             classes=np.array([self._category(r, kind, path) for r in rows], dtype=np.int64),
             scores=np.array([parse_number(r.get("score"), float, where) for r in rows]),
             crowd=np.zeros(len(rows), dtype=bool),

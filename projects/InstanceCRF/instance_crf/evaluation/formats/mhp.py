@@ -13,7 +13,9 @@ channels with the part in the first.
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from .base import (
     check_same_size,
     files_by_id,
     lookup,
+    only,
     parse_number,
     write_png,
     write_text,
@@ -99,6 +102,11 @@ class MHPPredictions(ParsingReader):
                 for k in range(0, len(values), 2)
             ]
 
+    def restricted_to(self, image_ids: Sequence[str]) -> MHPPredictions:
+        part = copy.copy(self)
+        part._persons = only(self._persons, image_ids)
+        return part
+
     def image_ids(self) -> list[str]:
         return sorted(self._persons)
 
@@ -165,6 +173,11 @@ class MHPTruth(ParsingReader):
     def _check_count(self, match: re.Match, path: Path) -> None:
         if int(match["index"]) >= int(match["count"]) + 1:
             raise ValueError(f"{path} is person {match['index']} of {match['count']}.")
+
+    def restricted_to(self, image_ids: Sequence[str]) -> MHPTruth:
+        part = copy.copy(self)
+        part._files = only(self._files, image_ids)
+        return part
 
     def image_ids(self) -> list[str]:
         return sorted(self._files)

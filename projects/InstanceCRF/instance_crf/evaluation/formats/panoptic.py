@@ -12,7 +12,9 @@ same; the numbers that need them are then left out. Crowd segments of a ground t
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from .base import (
     ParsingReader,
     PredictionWriter,
     lookup,
+    only,
     parse_number,
     segment_map_of,
     segment_owners,
@@ -169,6 +172,11 @@ class _PanopticFiles(ParsingReader):
             for c in content.get("categories", coco_categories(taxonomy))
             if c["name"] == BACKGROUND_NAME
         }
+
+    def restricted_to(self, image_ids: Sequence[str]) -> _PanopticFiles:
+        part = copy.copy(self)
+        part._annotations = only(self._annotations, image_ids)
+        return part
 
     def image_ids(self) -> list[str]:
         return sorted(self._annotations)

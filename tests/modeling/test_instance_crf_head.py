@@ -1,0 +1,98 @@
+"""The CRF head: output at another size, positive weights that learn, the ablations."""
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from instance_crf.crf import DenseInstanceCRF
+from instance_crf.modeling import InstanceCRFHead
+from instance_crf.modeling.instance_crf_head import label_maps
+
+
+def head(**changes):
+    crf = DenseInstanceCRF(theta_alpha=10.0, theta_beta=20.0)
+    return InstanceCRFHead(**{"crf": crf, "part_owner": [0, 0], **changes})
+
+
+def detections(*boxes, size=(20, 24)):
+    result = Instances(size)
+    result.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    result.scores = torch.full((len(boxes),), 0.8)
+    result.pred_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    return result
+
+
+@pytest.fixture
+def scene():
+    """Q with a first person (parts 1, 2) in the left half; (q, detections, image)."""
+    parts = torch.zeros(20, 24, dtype=torch.int64)
+    parts[2:10, 2:10], parts[10:18, 2:10] = 1, 2
+    q = torch.nn.functional.one_hot(parts, 3).permute(2, 0, 1) * 0.9 + 0.1 / 3
+    return q, detections([2, 2, 10, 18]), torch.full((3, 20, 24), 120.0)
+
+
+def test_output_at_another_size(scene):
+    q, boxes, image = scene
+    (small,) = head().inference([q], [boxes], [image], [(20, 24)])
+    (large,) = head().inference([q], [boxes], [image], [(40, 72)])
+    assert large.image_size == (40, 72)
+    assert large.boxes.tolist() == [[6, 4, 30, 36]]
+    assert large.segment_area.sum() == pytest.approx(6 * int(small.segment_area.sum()), rel=0.1)
+    assert large.segment_scores["mean_q"].tolist() == pytest.approx(
+        small.segment_scores["mean_q"].tolist(), abs=0.05
+    )
+
+
+def test_resizing_the_marginals_is_the_argmax_of_the_whole_tensor():
+    """Labels go through a few at a time; the result is that of all at once."""
+    crf = DenseInstanceCRF(num_iterations=1)
+    boxes = torch.rand(9, 2) * 8
+    labelling = crf(
+        torch.rand(7, 12, 10).softmax(0),
+        torch.cat([boxes, boxes + 4], dim=1).clamp(max=10),
+        torch.rand(9),
+        torch.rand(3, 12, 10) * 255,
+    )
+    object_map, part_map, confidence = label_maps(labelling, (30, 17))
+    whole = torch.nn.functional.interpolate(
+        labelling.marginals()[None], size=(30, 17), mode="bilinear", align_corners=False
+    )[0].max(0)
+    assert torch.equal(object_map, labelling.label_space.label_instance[whole.indices])
+    assert torch.equal(part_map, labelling.label_space.label_part[whole.indices])
+    torch.testing.assert_close(confidence, whole.values)
+
+
+def test_loss_falls_when_its_gradient_is_followed(scene):
+    q, boxes, image = scene
+    model = head()
+    parts = q.argmax(0)
+    truth = (parts > 0).long()
+    parameters = list(model.parameters())
+    values = []
+    for _ in range(5):
+        loss = model.losses([q], [boxes], [image], [parts], [truth])["loss_crf"]
+        values.append(loss.item())
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.data -= 0.5 * gradient
+    assert values[-1] < values[0]
+    assert all(
+        getattr(model.crf, f"{name}_weight") > 0
+        for name in ("box", "global", "bilateral", "spatial")
+    )
+
+
+def test_weights_depend_on_neither_people_nor_parts():
+    two, six = head(), head(part_owner=[0] * 6)
+    six.load_state_dict(two.state_dict())
+    assert all(value.numel() == 1 for value in two.state_dict().values())
+
+
+def test_loss_of_an_image_where_nobody_is_detected(scene):
+    q, _, image = scene
+    truth = torch.ones(20, 24, dtype=torch.int64)
+    loss = head().losses([q], [detections()], [image], [truth], [truth])["loss_crf"]
+    assert loss.item() == 0.0
+    learned = head(unmatched="background").losses([q], [detections()], [image], [truth], [truth])
+    assert torch.isfinite(learned["loss_crf"])
