@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -224,24 +225,50 @@ def test_taxonomies_by_name(tmp_path):
     assert find_taxonomy(None, tmp_path, "tvg").part_names[2] == "upper arms"
 
 
-@pytest.mark.slow
-def test_several_processes_give_the_same_numbers_to_the_last_digit(tmp_path, make_pair):
+@pytest.fixture
+def tasks(tmp_path, make_pair):
+    """Format -> what to evaluate, 40 images each."""
     pairs = {f"{seed:03d}": make_pair(seed) for seed in range(40)}
     write_truth(tmp_path / "truth", pairs)
-    export_predictions("cihp", tmp_path / "predictions", TAXONOMY, predictions_of(pairs))
-    task = Evaluation(
-        predictions=tmp_path / "predictions",
-        truth=tmp_path / "truth",
-        prediction_format="cihp",
-        truth_format="cihp",
-        taxonomy=TAXONOMY,
-        metrics=METRICS,
-    )
-    one, two = (evaluate_folder(task, workers=workers).compute() for workers in (1, 2))
-    assert one == two
-    (tmp_path / "truth/Human_ids/030.png").write_bytes(b"")
+    write_coco_truth(tmp_path / "coco", TAXONOMY, [(i, t) for i, (_, t) in pairs.items()])
+    tasks = {}
+    for name in ("cihp", "panoptic", "mhp", "tvg", "coco"):
+        export_predictions(name, tmp_path / f"out_{name}", TAXONOMY, predictions_of(pairs))
+        truth = ("coco", "coco") if name == "coco" else ("truth", "cihp")
+        tasks[name] = Evaluation(
+            predictions=tmp_path / f"out_{name}",
+            truth=tmp_path / truth[0],
+            prediction_format=name,
+            truth_format=truth[1],
+            taxonomy=TAXONOMY,
+            metrics=METRICS,
+        )
+    return tasks
+
+
+def test_what_other_processes_get_is_their_share(tasks):
+    """A pickled share of the files gives the numbers of its images, and knows no others."""
+    for task in tasks.values():
+        source = task.open()
+        whole, merged = task.new_metrics(), task.new_metrics()
+        for image_id in source.truth_ids:
+            source.add(whole, image_id)
+        for ids in (source.truth_ids[:7], source.truth_ids[7:]):
+            share = pickle.loads(pickle.dumps(source.restricted_to(ids)))
+            part = task.new_metrics()
+            for image_id in share.truth_ids:
+                share.add(part, image_id)
+            merged.merge(part)
+        assert merged.compute() == whole.compute()
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same_numbers_to_the_last_digit(tasks):
+    one, two = (evaluate_folder(tasks["cihp"], workers=n).compute() for n in (1, 2))
+    assert one == two and one["object_apr"]["APr50"] > 0
+    (tasks["cihp"].truth / "Human_ids/030.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"Human_ids/030\.png"):
-        evaluate_folder(task, workers=2)
+        evaluate_folder(tasks["cihp"], workers=2)
 
 
 def test_object_classes_by_their_parts(tmp_path, make_pair):
