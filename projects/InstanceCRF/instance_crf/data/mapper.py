@@ -39,8 +39,8 @@ class PartInstanceMapper:
 
     * ``image``: (3, H, W) uint8, channels as in ``image_format``;
     * ``detections``, if the record has them: Instances with ``pred_boxes, scores, pred_classes``;
-    * in training, or ``with_annotations``: ``part_seg`` (H, W) int64, 255 ignored; ``object_seg``
-      (H, W) int64, 0 none, -1 ignored; ``instances``: Instances with ``gt_boxes, gt_classes,
+    * in training, or ``with_annotations``: ``part_seg`` (H, W) uint8, 255 ignored; ``object_seg``
+      (H, W) int32, 0 none, -1 ignored; ``instances``: Instances with ``gt_boxes, gt_classes,
       gt_object_ids``, boxes taken from what is left of each object. Objects that vanished are
       removed; none may be left.
 
@@ -54,8 +54,7 @@ class PartInstanceMapper:
 
     Raises (when called):
         FileNotFoundError, ValueError: a file is missing or broken; a map has not the size of its
-        image;
-            the object map holds an object that the record does not know.
+            image; the object map holds an object that the record does not know.
     """
 
     @configurable
@@ -140,8 +139,9 @@ class PartInstanceMapper:
         instances.gt_object_ids = torch.tensor(ids, dtype=torch.int64)
         return {
             "instances": instances,
-            "part_seg": torch.from_numpy(parts).long(),
-            "object_seg": torch.from_numpy(object_seg).long(),
+            # Narrow types: 8 times less to send from the workers than int64.
+            "part_seg": torch.from_numpy(np.require(parts, requirements=("C", "W"))),
+            "object_seg": torch.from_numpy(object_seg),
         }
 
 
