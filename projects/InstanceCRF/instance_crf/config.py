@@ -29,17 +29,22 @@ def add_instance_crf_config(cfg: CN) -> None:
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     """The frozen config of a YAML file and ``KEY VALUE`` overrides.
 
+    DATASETS.PART_YAML, if given, names the data and sets the keys that follow from it.
+
     Where there is no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
 
     Raises:
         FileNotFoundError: no such config file.
     """
+    from .data.datasets.own import apply_part_yaml
+
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"There is no config file {config_file}")
     cfg = get_cfg()
     add_instance_crf_config(cfg)
     cfg.merge_from_file(config_file)
     cfg.merge_from_list(list(opts))
+    apply_part_yaml(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
