@@ -31,7 +31,7 @@ from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
 
-VERSION = 1
+VERSION = 2
 """Of the pictures: raise it when the same parameters would draw others."""
 
 FOLDERS = {"people": "synthetic_people", "crowd": "synthetic_crowd"}

@@ -49,7 +49,8 @@ class Trainer(DefaultTrainer):
             PartInstanceEvaluator(
                 dataset_name,
                 protocol=cfg.TEST.PROTOCOLS,
-                compare_scores=cfg.TEST.COMPARE_SCORES,
+                compare_scores=cfg.TEST.COMPARE_SCORES and cfg.MODEL.INSTANCE_CRF.ENABLED,
+                parts_only=not cfg.MODEL.INSTANCE_CRF.ENABLED,
                 output_dir=output_dir,
             )
         ]

@@ -146,7 +146,7 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.STOP_GRADIENT_TO_PARTS = False
 
     # What ranks segments and objects: "mean_q", "mean_marginal", "detection" or "product".
-    crf.SCORE = "mean_q"
+    crf.SCORE = "product"
 
 
 def _add_solver_config(cfg: CN) -> None:

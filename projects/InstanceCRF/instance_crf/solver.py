@@ -46,7 +46,10 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
             rate = solver.BASE_LR * solver.CRF_LR_FACTOR
             groups.append({**group, "params": own, "lr": rate, "weight_decay": 0.0})
     if solver.OPTIMIZER == "ADAMW":
-        optimizer = torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+        # Fused: on a CPU, the plain loop over parameters takes a good part of a small network's step.
+        optimizer = torch.optim.AdamW(
+            groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
+        )
     else:
         optimizer = torch.optim.SGD(
             groups,

@@ -21,7 +21,7 @@ from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
 from .contingency import IGNORE
 from .export import make_writer
-from .parsing import Parsing, parsing_of_result
+from .parsing import Comparison, Parsing, parsing_of_result
 from .part_parsing import METRICS, PartParsingMetrics, format_results, without_nan
 from .protocols import Protocol
 from .score_study import ScoreStudy
@@ -46,6 +46,7 @@ class PartInstanceEvaluator(DatasetEvaluator):
         score_name: str | None = None,
         compare_scores: bool = False,
         metrics: Sequence[str] = METRICS,
+        parts_only: bool = False,
         output_dir: str | None = None,
         distributed: bool = True,
     ) -> None:
@@ -58,6 +59,8 @@ class PartInstanceEvaluator(DatasetEvaluator):
                 :data:`instance_crf.structures.SCORE_NAMES`; None: each result's ``score_name``.
             compare_scores: also report APr_vol under every score, as the task ``scores``.
             metrics: which of :data:`instance_crf.evaluation.METRICS`.
+            parts_only: evaluate the part segmentation of ``sem_seg`` and nothing else, for a
+                model that has no CRF and so labels no object.
             output_dir: where ``part_instance_evaluation.json`` is written; None: nowhere.
             distributed: gather the results of all processes.
 
@@ -65,7 +68,9 @@ class PartInstanceEvaluator(DatasetEvaluator):
             ValueError: unknown protocol or score; a dataset without ground truth.
         """
         self._dataset_name = dataset_name
-        self._protocols, self._metric_names = protocol, tuple(metrics)
+        self._protocols = protocol
+        self._metric_names = ("part_seg",) if parts_only else tuple(metrics)
+        self._parts_only = parts_only
         if score_name is not None and score_name not in SCORE_NAMES:
             raise ValueError(
                 f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}."
@@ -94,7 +99,8 @@ class PartInstanceEvaluator(DatasetEvaluator):
         """
         Args:
             inputs: dicts with ``image_id``.
-            outputs: dicts with ``part_instances``, or None there for no result.
+            outputs: dicts with ``part_instances``, or None there for no result; with
+                ``sem_seg`` when only parts are evaluated.
 
         Raises:
             ValueError: an image that the dataset does not have or that was processed before, a
@@ -102,8 +108,11 @@ class PartInstanceEvaluator(DatasetEvaluator):
         """
         for one_input, output in zip(inputs, outputs, strict=True):
             record = self._record_of(one_input)
-            result = output["part_instances"]
-            self._add(record, result)
+            if self._parts_only:
+                parts = output["sem_seg"].argmax(0).cpu().numpy()
+                self._add_parsing(record, Parsing(part_map=parts))
+            else:
+                self._add(record, output["part_instances"])
 
     def _record_of(self, one_input: Mapping) -> Mapping:
         image_id = one_input["image_id"]
@@ -115,14 +124,17 @@ class PartInstanceEvaluator(DatasetEvaluator):
         return self._records[image_id]
 
     def _add(self, record: Mapping, result: PartInstances | None) -> None:
-        truth = parsing_of_record(record, self._taxonomy)
         prediction = None
         if result is not None:
             prediction = parsing_of_result(result, self._score_name)
-        comparison = self._metrics.add(record["image_id"], prediction, truth)
+        comparison = self._add_parsing(record, prediction)
         if self._compare_scores:
             self._study.add(comparison, result)
+
+    def _add_parsing(self, record: Mapping, prediction: Parsing | None) -> Comparison:
+        truth = parsing_of_record(record, self._taxonomy)
         self._seen.add(record["image_id"])
+        return self._metrics.add(record["image_id"], prediction, truth)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """The numbers in percent on the main process, None on the others."""
