@@ -146,7 +146,7 @@ def _inside(unary, p, d):
     return (boxes[0, d] <= x) & (x < boxes[2, d]) & (boxes[1, d] <= y) & (y < boxes[3, d])
 
 
-@kernel
+@kernel(inline=True)
 def _coefficients(unary, groups, p, coefficient):
     """a of every column at pixel p."""
     for c in range(coefficient.shape[0]):
@@ -174,9 +174,9 @@ def _potential_row(unary, groups, pixels, k, coefficient, psi):
             for c in range(width):
                 psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
         else:
-            row = unary.part_prob[p]
+            pixel = np.uint64(p)
             for c in range(width):
-                q = row[np.uint64(groups.part[at + c])]
+                q = unary.part_prob[pixel, np.uint64(groups.part[at + c])]
                 psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
         end += width
     return end
@@ -437,7 +437,7 @@ def write_marginals(
             length = 0
 
 
-@kernel
+@kernel(inline=True)
 def _write_rows(pixels, groups, k, rows, length, target, marginals):
     """Writes rows of neighbours with the groups of active pixel k."""
     column = 0

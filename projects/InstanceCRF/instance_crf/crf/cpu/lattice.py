@@ -61,9 +61,11 @@ class Lattice(NamedTuple):
 @lru_cache(maxsize=16)
 def tile_order(height: int, width: int) -> np.ndarray:
     """(N,) int32 pixel indices, tile after tile, rows within a tile."""
-    y, x = np.divmod(np.arange(height * width, dtype=np.int64), width)
-    tile = (y // _TILE) * (width // _TILE + 1) + x // _TILE
-    order = np.lexsort((x, y, tile)).astype(np.int32)
+    rows, columns = -(-height // _TILE), -(-width // _TILE)
+    padded = np.full((rows * _TILE, columns * _TILE), -1, np.int32)
+    padded[:height, :width] = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    order = padded.reshape(rows, _TILE, columns, _TILE).transpose(0, 2, 1, 3).ravel()
+    order = order[order >= 0]
     order.flags.writeable = False
     return order
 
