@@ -13,6 +13,7 @@ from instance_crf.evaluation import Parsing, PartParsingMetrics
 from instance_crf.evaluation.contingency import IGNORE
 from instance_crf.evaluation.export import export_predictions, make_writer
 from instance_crf.evaluation.formats import PREDICTION_READERS, TRUTH_READERS, WRITERS
+from instance_crf.evaluation.formats.base import lookup
 from instance_crf.evaluation.formats.cihp import write_cihp_truth
 from instance_crf.evaluation.formats.coco import COCOPredictions, COCOTruth, write_coco_truth
 from instance_crf.evaluation.formats.panoptic import PanopticWriter, taxonomy_of_categories
@@ -169,6 +170,13 @@ def test_a_models_result_is_exported_by_the_score_asked_for(tmp_path):
     rows = [line.split() for line in (tmp_path / "d" / table).read_text().splitlines()]
     assert [row[0] for row in rows] == ["1", "2", "1"]
     assert [float(row[1]) for row in rows] == pytest.approx([0.9, 0.9, 0.4])
+
+
+def test_lookup_leaves_other_ids_and_ignored_pixels_at_zero():
+    label_map = np.array([[IGNORE, 0, 3, 9, 7]])
+    expected = [[0, 0, 1, 2, 0]]
+    assert lookup(label_map, np.array([3, 9]), np.array([1, 2])).tolist() == expected
+    assert lookup(label_map.astype(np.uint8), np.array([3, 9]), [1, 2]).tolist() == expected
 
 
 def test_unknown_format(tmp_path):

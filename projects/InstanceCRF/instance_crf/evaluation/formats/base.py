@@ -242,6 +242,8 @@ def check_same_size(first: NDArray, first_path: Path, second: NDArray, second_pa
 def lookup(label_map: NDArray, ids: NDArray, values: NDArray) -> NDArray:
     """``label_map`` with each of ``ids`` replaced by its value, everything else by 0."""
     ids = np.asarray(ids, dtype=np.int64)
+    if label_map.dtype.kind != "u":
+        label_map = np.maximum(label_map, 0)  # IGNORE would index from the end
     size = int(max(label_map.max(initial=0), ids.max(initial=0))) + 1
     table = np.zeros(size, dtype=np.int32)
     table[ids] = values
