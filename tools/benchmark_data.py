@@ -116,6 +116,14 @@ def images_per_second(records: list[dict], mapper: Callable, workers: int, count
     return 4 * (count // 4) / (time.perf_counter() - start)
 
 
+def cpu_milliseconds(records: list[dict], mapper: Callable, count: int) -> float:
+    """CPU time of the mapper for an image, in this process: whatever else the machine does."""
+    start = time.process_time()
+    for number in range(count):
+        mapper(records[number % len(records)])
+    return 1000 * (time.process_time() - start) / count
+
+
 def benchmark_mapper(args: argparse.Namespace, scratch: Path) -> None:
     """Print images per second of both mappers, interleaved so that both see the same machine."""
     if args.dataset:
@@ -130,15 +138,27 @@ def benchmark_mapper(args: argparse.Namespace, scratch: Path) -> None:
         "DatasetMapper (Detectron2)": Detectron2Mapper(args.size),
     }
     rates: dict[str, list[float]] = {name: [] for name in mappers}
+    costs: dict[str, list[float]] = {name: [] for name in mappers}
+    cv2.setNumThreads(1)  # as in a worker
     for _ in range(args.repeats):
         for name, mapper in mappers.items():
-            rates[name].append(images_per_second(records, mapper, args.workers, args.count))
-    print(f"{args.size}x{args.size}, {args.workers} workers, median of {args.repeats}:")
-    for name, values in rates.items():
-        spread = f"{min(values):.0f} to {max(values):.0f}"
-        print(f"  {name:28s} {np.median(values):7.1f} images/s  ({spread})")
-    ratio = np.median(np.divide(*rates.values()))
-    print(f"  ratio {ratio:.2f}")
+            costs[name].append(cpu_milliseconds(records, mapper, args.count))
+            if args.workers:
+                rates[name].append(images_per_second(records, mapper, args.workers, args.count))
+    print(f"{args.size}x{args.size}, median (and range) of {args.repeats}, one CPU core:")
+    report(costs, "ms/image")
+    print(f"  {np.median(np.divide(*reversed(costs.values()))):.2f} times as fast")
+    if args.workers:
+        print(f"through the loader with {args.workers} workers:")
+        report(rates, "images/s")
+        print(f"  {np.median(np.divide(*rates.values())):.2f} times as fast")
+
+
+def report(values: dict[str, list[float]], unit: str) -> None:
+    """One line a mapper."""
+    for name, measured in values.items():
+        spread = f"{min(measured):.1f} to {max(measured):.1f}"
+        print(f"  {name:28s} {np.median(measured):7.1f} {unit}  ({spread})")
 
 
 def benchmark_index(args: argparse.Namespace, scratch: Path) -> None:
@@ -169,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", help="a registered data set; default: drawn for the occasion")
     parser.add_argument("--images", type=int, help="how many images to draw")
     parser.add_argument("--size", type=int, default=512, help="of the crop, in pixels")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="0: the mappers alone")
     parser.add_argument("--count", type=int, default=200, help="images per measurement")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scratch", type=Path, help="folder for what is drawn; default: temporary")

@@ -35,6 +35,17 @@ def test_object_boxes_equal_brute_force():
     assert object_boxes(np.zeros((3, 3), np.int32)) == {}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_object_boxes_of_stored_maps(dtype):
+    stored = np.random.randint(0, 6, (9, 13)).astype(dtype)
+    expected = brute_force_boxes(stored.astype(int))
+    stored[stored == 3] = np.iinfo(dtype).max  # ignored
+    expected.pop(3)
+    assert object_boxes(stored) == expected
+    stored[0, 0] = np.iinfo(dtype).max - 1  # the largest id
+    assert object_boxes(stored)[np.iinfo(dtype).max - 1] == (0, 0, 1, 1)
+
+
 def test_records(root, scene):
     records = load_canonical(root, "train", TWO_PARTS)
     assert [r["image_id"] for r in records] == ["0001", "0002"]

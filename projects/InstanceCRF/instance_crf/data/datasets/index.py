@@ -19,10 +19,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
-from ..label_io import atomic_path, image_size, read_object_map, read_part_map
+from ..label_io import (
+    atomic_path,
+    image_size,
+    object_ids,
+    read_label_png,
+    read_object_map,
+    read_part_map,
+)
 from ..parallel import parallel_map
 from ..schema import IGNORE_LABEL, PartTaxonomy
 
@@ -100,15 +108,32 @@ def load_index(
 
 
 def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
-    """{object id: (x1, y1, x2, y2)} of the ids >= 1 in an (H, W) map; x2 and y2 are exclusive."""
-    # find_objects takes a table as long as the largest id: ids may be sparse, but are 16-bit at
-    # most.
-    slices = ndimage.find_objects(objects)
+    """{object id: (x1, y1, x2, y2)} of an (H, W) map; x2 and y2 are exclusive.
+
+    Args:
+        objects: ids as stored (uint8 with 255 ignored, uint16 with 65535 ignored), or signed ids,
+            of which those below 1 are left out.
+    """
+    if objects.dtype == np.uint8:  # a few passes of OpenCV are faster than one of SciPy
+        boxes = {}
+        for i in label_ids(objects, 1, IGNORE_LABEL):
+            x, y, width, height = cv2.boundingRect(cv2.inRange(objects, i, i))
+            boxes[i] = (x, y, x + width, y + height)
+        return boxes
+    if objects.dtype == np.uint16:
+        objects = object_ids(objects)
+    # find_objects takes a table as long as the largest id: ids may be sparse, but have 16 bits.
     return {
         i: (s[1].start, s[0].start, s[1].stop, s[0].stop)
-        for i, s in enumerate(slices, 1)
+        for i, s in enumerate(ndimage.find_objects(objects), 1)
         if s is not None
     }
+
+
+def label_ids(labels: np.ndarray, start: int = 0, stop: int = 256) -> list[int]:
+    """The ids start <= id < stop that occur in an (H, W) uint8 map, in order."""
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    return [int(i) for i in np.flatnonzero(counts[start:stop]) + start]
 
 
 def object_class_by_parts(
@@ -141,13 +166,14 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
     height, width = image_size(files.photo)
     if files.parts is None:
         return {"size": [height, width]}
-    parts, objects = read_part_map(files.parts), read_object_map(files.objects)
+    parts, objects = read_part_map(files.parts), read_label_png(files.objects)
+    if objects.dtype not in (np.uint8, np.uint16):
+        objects = read_object_map(files.objects)
     for path, array in ((files.parts, parts), (files.objects, objects)):
         if array.shape != (height, width):
             raise ValueError(
-                f"{path} is {array.shape[1]}x{array.shape[0]} pixels, but its image "
-                f"{files.photo} is "
-                f"{width}x{height}. A label map must have the size of its image."
+                f"{path} is {array.shape[1]}x{array.shape[0]} pixels, but its image {files.photo} "
+                f"is {width}x{height}. A label map must have the size of its image."
             )
     _check_part_ids(files.parts, parts, taxonomy)
     rows = []
@@ -155,35 +181,35 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
         object_class = 0
         if taxonomy.num_objects > 1:
             object_class = given.get(str(object_id), -1)
-            if object_class < 0:
-                window = (slice(box[1], box[3]), slice(box[0], box[2]))
-                mask = objects[window] == object_id
-                object_class = object_class_by_parts(mask, parts[window], taxonomy)
-            if object_class < 0:
-                raise ValueError(
-                    f"{files.objects}: object {object_id} has no part pixel in {files.parts}, "
-                    "so its "
-                    "class is unknown. Name it in object_classes.json."
-                )
+        if object_class < 0:
+            window = (slice(box[1], box[3]), slice(box[0], box[2]))
+            mask = objects[window] == object_id
+            object_class = object_class_by_parts(mask, parts[window], taxonomy)
+        if object_class < 0:
+            raise ValueError(
+                f"{files.objects}: object {object_id} has no part pixel in {files.parts}, so its "
+                "class is unknown. Name it in object_classes.json."
+            )
         rows.append([object_id, *box, object_class])
     return {"size": [height, width], "objects": rows}
 
 
 def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> None:
-    counts = np.bincount(parts.reshape(-1), minlength=256)
-    unknown = [j for j in np.flatnonzero(counts).tolist() if taxonomy.num_parts < j < IGNORE_LABEL]
-    if unknown:
-        hint = ""
-        if set(unknown) <= _VOC_GREYS:
-            hint = (
-                " These are grey levels of the VOC colours: a palette PNG was read as colours and "
-                "saved as grey. Take the original file."
-            )
-        raise ValueError(
-            f"{path} has unknown part id(s) {unknown[:5]} ({int(counts[unknown].sum())} "
-            "pixels); the "
-            f"taxonomy has parts 1..{taxonomy.num_parts}, 0 is background, 255 is ignored.{hint}"
+    unknown = label_ids(parts, taxonomy.num_parts + 1, IGNORE_LABEL)
+    if not unknown:
+        return
+    hint = ""
+    if set(unknown) <= _VOC_GREYS:
+        hint = (
+            " These are grey levels of the VOC colours: a palette PNG was read as colours and "
+            "saved "
+            "as grey. Take the original file."
         )
+    pixels = int(np.isin(parts, unknown).sum())
+    raise ValueError(
+        f"{path} has unknown part id(s) {unknown[:5]} ({pixels} pixels); the taxonomy has parts "
+        f"1..{taxonomy.num_parts}, 0 is background, 255 is ignored.{hint}"
+    )
 
 
 def make_record(files: ImageFiles, entry: dict) -> dict:
