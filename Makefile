@@ -1,15 +1,20 @@
 # Each line is a command that a person could type; `. .venv/bin/activate` first, then leave `$(BIN)/` out.
 PYTHON ?= python3
 BIN := .venv/bin
-CONFIG := configs/SyntheticPeople/instance_crf_demo.yaml
+CONFIGS := configs/SyntheticPeople
 DEMO := output/demo
 
 .PHONY: demo test lint install clean
 
-# Train, evaluate and picture the parser on synthetic people.
+# Draw synthetic people, train in three stages, evaluate, picture.
 demo: install
 	$(BIN)/python datasets/prepare_synthetic.py
-	$(BIN)/python tools/train_net.py --config-file $(CONFIG) OUTPUT_DIR $(DEMO)
+	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/pretrain.yaml \
+		OUTPUT_DIR $(DEMO)/pretrain
+	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/parts.yaml \
+		MODEL.WEIGHTS $(DEMO)/pretrain/model_final.pth OUTPUT_DIR $(DEMO)/parts
+	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/instance_crf.yaml \
+		MODEL.WEIGHTS $(DEMO)/parts/model_final.pth OUTPUT_DIR $(DEMO)
 
 test: install
 	$(BIN)/python -m pytest

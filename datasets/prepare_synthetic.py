@@ -38,7 +38,7 @@ FOLDERS = {"people": "synthetic_people", "crowd": "synthetic_crowd"}
 DIFFICULTY = {"people": "moderate", "crowd": "hard"}
 SPLIT_FOLDERS = {"train": "Training", "val": "Validation"}
 KINDS = ("Images", "Category_ids", "Human_ids")
-DEFAULT_COUNTS = {"people": (4000, 150), "crowd": (4000, 150)}
+DEFAULT_COUNTS = {"people": (3000, 150), "crowd": (3000, 150)}
 """Pictures for training and for validation."""
 
 

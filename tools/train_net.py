@@ -24,6 +24,7 @@ from instance_crf import PartInstanceMapper
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.label_io import atomic_path
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
+from instance_crf.evaluation.part_parsing import without_nan
 from instance_crf.evaluation.pictures import PartInstancePictures
 from instance_crf.solver import build_optimizer
 
@@ -75,9 +76,9 @@ class Trainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None) -> dict:
         """Evaluate, and leave the numbers in ``OUTPUT_DIR/results.json``."""
         results = super().test(cfg, model, evaluators)
-        if comm.is_main_process():
+        if results and comm.is_main_process():
             with atomic_path(os.path.join(cfg.OUTPUT_DIR, "results.json")) as path:
-                path.write_text(json.dumps(results, indent=2) + "\n")
+                path.write_text(json.dumps(without_nan(results), indent=2) + "\n")
         return results
 
 

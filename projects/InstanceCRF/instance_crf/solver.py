@@ -46,7 +46,7 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
             rate = solver.BASE_LR * solver.CRF_LR_FACTOR
             groups.append({**group, "params": own, "lr": rate, "weight_decay": 0.0})
     if solver.OPTIMIZER == "ADAMW":
-        # Fused: on a CPU, the plain loop over parameters takes a good part of a small network's step.
+        # Fused: the loop over parameters takes a good part of a small network's step on a CPU.
         optimizer = torch.optim.AdamW(
             groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
         )

@@ -49,9 +49,7 @@ class Pose:
 
 def sample_pose(rng: np.random.Generator) -> Pose:
     """A random pose: standing, walking, sitting, crouching, leaning, or none of these."""
-    legs_kind = pick(
-        rng, ("stand", "walk", "sit", "crouch", "free"), (0.5, 0.32, 0.06, 0.03, 0.09)
-    )
+    legs_kind = pick(rng, ("stand", "walk", "sit", "crouch", "free"), (0.5, 0.32, 0.06, 0.03, 0.09))
     leaning = rng.random() < 0.12
     degrees = np.deg2rad
     pose = Pose(
