@@ -188,6 +188,14 @@ def test_numba_refuses_double_precision():
 # -- dropped labels ------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def drop_few_labels_too(monkeypatch):
+    """These scenes have fewer labels than are worth dropping."""
+    from instance_crf.crf.cpu import inference
+
+    monkeypatch.setattr(inference, "_FEW_LABELS", 0)
+
+
 def peaked_scene():
     return scene(64, 80, detections=7, parts=4, seed=3, sharpness=12.0)
 

@@ -168,7 +168,7 @@ def test_visible_heights(samples, split):
     heights = np.concatenate([np.diff(_boxes(s.object_map)[:, 1::2])[:, 0] for s in samples]) / 160
     assert np.median(heights) > {"moderate": 0.6, "hard": 0.45}[split]
     small = (heights < 0.4).mean()
-    assert small < 0.3 if split == "moderate" else small > 0.15
+    assert small < 0.05 if split == "moderate" else small > 0.08
 
 
 def test_people_overlap(samples):

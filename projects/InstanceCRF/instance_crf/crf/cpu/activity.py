@@ -42,21 +42,21 @@ def active_parts(
         blur: merges what threads splatted and blurs it, see `inference`.
     """
     pixels, channels = unary.part_prob.shape
-    mass = np.empty((pixels, channels), np.float32)
+    groups = _one_group(channels)
+    mass = np.zeros((pixels, groups.max_row), np.float32)
     ranges = split_range(pixels, num_threads)
     run_tasks([(part_mass, (a, b, unary, part_first, part_last, mass)) for a, b in ranges])
-    droppable = np.count_nonzero(mass[:, 1:] < threshold)
-    if droppable < _WORTH_BOUNDING * mass[:, 1:].size:
+    droppable = np.count_nonzero(mass[:, 1:channels] < threshold)
+    if droppable < _WORTH_BOUNDING * pixels * (channels - 1):
         return None
 
-    groups = _one_group(channels)
     everywhere = Pixels(
         np.arange(pixels, dtype=np.int32),
         np.arange(pixels + 1, dtype=np.int64),
         np.zeros(pixels, np.int16),
     )
     rows = [dense_rows(*each) for each in zip(lattices, [groups] * 2, strengths, strict=True)]
-    highest = np.zeros((pixels, channels), np.float32)
+    highest = np.zeros_like(mass)
     old = [np.zeros(1, np.float32)] * 2
     new = [row.zeros() for row in rows]
     others = [np.zeros((len(ranges) - 1, row.size), np.float32) for row in rows]
@@ -75,7 +75,7 @@ def active_parts(
         old, new = new, spare if first else old
         for values in new:
             values.fill(0)
-    active = highest >= threshold
+    active = highest[:, :channels] >= threshold
     active[:, 0] = True
     return active
 

@@ -42,6 +42,8 @@ __all__ = ["CpuInference", "Problem"]
 
 _MAX_PARTS_TO_DROP = 63
 """Parts and background are bits of a 64-bit mask."""
+_FEW_LABELS = 64
+"""So few labels are faster to keep than to bound."""
 _WORTH_DROPPING = 0.6
 """Largest share of the labels that may remain for the bookkeeping of dropped ones to pay."""
 _MAX_KEPT = 3.0
@@ -189,7 +191,9 @@ class CpuInference:
     def _active_parts(self) -> np.ndarray | None:
         problem = self.problem
         channels = problem.part_prob.shape[0]
-        if problem.drop_threshold == 0 or self._lattices is None or channels > _MAX_PARTS_TO_DROP:
+        if problem.drop_threshold == 0 or self._lattices is None:
+            return None
+        if self.num_labels < _FEW_LABELS or channels > _MAX_PARTS_TO_DROP:
             return None
         active = active_parts(
             self._unary,

@@ -659,14 +659,15 @@ def part_mass(start, end, unary, first, last, mass):
 
     Args:
         first, last: (P + 1,) int64 range of detections that own each part.
-        mass: (N, P + 1) float32, written.
+        mass: (N, P + 1 or more) float32, written.
     """
-    sums = np.zeros(mass.shape[1], np.float32)
+    channels = first.shape[0]
+    sums = np.zeros(channels, np.float32)
     pattern = np.int32(-1)
     for p in range(start, end):
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            for part in range(1, mass.shape[1]):
+            for part in range(1, channels):
                 if part > 1 and first[part] == first[part - 1] and last[part] == last[part - 1]:
                     sums[part] = sums[part - 1]
                     continue
@@ -677,13 +678,13 @@ def part_mass(start, end, unary, first, last, mass):
                         sums[part] += unary.inside[d]
         total = np.float32(unary.background) * unary.part_prob[p, 0] + np.float32(unary.epsilon)
         mass[p, 0] = total
-        for part in range(1, mass.shape[1]):
+        for part in range(1, channels):
             count = np.float32(last[part] - first[part])
             value = sums[part] * unary.part_prob[p, part] + count * np.float32(unary.epsilon)
             mass[p, part] = value
             total += value
         inverse = np.float32(1) / total
-        for part in range(mass.shape[1]):
+        for part in range(channels):
             mass[p, part] *= inverse
 
 
@@ -715,32 +716,36 @@ def bound_update(
 
     Args:
         last: whether the bounds are needed no more for another iteration.
-        highest: (N, P + 1) float32, raised to the bounds.
+        mass, highest: (N, W) float32 with the P + 1 columns padded to W; ``highest`` is raised to
+            the bounds.
     """
-    channels = mass.shape[1]
+    width = np.uint64(groups.max_row)
     message = np.zeros(groups.max_row, np.float32)
+    scaled = np.zeros(groups.max_row, np.float32)
     bound = np.zeros(groups.max_row, np.float32)
     limit = np.float32(bilateral.limit + spatial.limit)
     for k in range(start, end):
+        pixel = np.uint64(k)
         if first:
-            for c in range(channels):
-                bound[c] = mass[k, c]
+            for c in range(width):
+                bound[c] = mass[pixel, c]
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            shift = limit if limit < _MODERATE else _largest(message, channels)
+            shift = limit if limit < _MODERATE else _largest(message, width)
             total = np.float32(0)
-            for c in range(channels):
-                bound[c] = mass[k, c] * fast_exp(message[c] - shift)
-                total += bound[c]
-            background = bound[0]
+            for c in range(width):
+                value = mass[pixel, c] * fast_exp(message[c] - shift)
+                scaled[c] = value
+                total += value
+            background = scaled[0] + np.float32(1e-30)
+            others = np.float32(1) - mass[pixel, 0]
             unmoved = fast_exp(-shift)
-            others = np.float32(1) - mass[k, 0]
-            for c in range(1, channels):
-                rest = max(others - mass[k, c], np.float32(0)) * unmoved
-                bound[c] /= background + bound[c] + rest + np.float32(1e-30)
-            bound[0] = background / total
-        for c in range(1, channels):
-            highest[k, c] = max(highest[k, c], bound[c])
+            for c in range(width):
+                rest = max(others - mass[pixel, c], np.float32(0)) * unmoved
+                bound[c] = scaled[c] / (background + scaled[c] + rest)
+            bound[0] = scaled[0] / total
+        for c in range(width):
+            highest[pixel, c] = max(highest[pixel, c], bound[c])
         if not last:
             _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[k], bound)
             _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[k], bound)
