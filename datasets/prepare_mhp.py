@@ -22,7 +22,7 @@ from PIL import Image
 from instance_crf.data.datasets.canonical import read_id_list
 from instance_crf.data.datasets.mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
-from instance_crf.data.label_io import image_size
+from instance_crf.data.label_io import image_size, read_part_map
 from instance_crf.data.prepare import (
     PreparedImage,
     add_arguments,
@@ -45,10 +45,10 @@ def read_person(path: Path, taxonomy: PartTaxonomy) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            person = np.asarray(image)
+            colour = image.mode in ("RGB", "RGBA")
+            person = np.asarray(image)[..., 0] if colour else read_part_map(path)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"Cannot read {path}: {error}. Copy it again.") from error
-    person = (person[..., 0] if person.ndim == 3 else person).astype(np.uint8)
     unknown = person[(person > taxonomy.num_parts) & (person != 255)]
     if unknown.size:
         raise ValueError(

@@ -51,12 +51,16 @@ def convert(
     image_id: str, annotations: Path, photos: Path, unannotated: str, lut: np.ndarray
 ) -> PreparedImage:
     """One image from its .mat file."""
-    objects = read_annotation(annotations / f"{image_id}.mat")
+    path = annotations / f"{image_id}.mat"
+    objects = read_annotation(path)
     if not objects:
-        raise ValueError(f"{annotations / image_id}.mat has no objects.")
-    parts, ids, classes = part_and_object_maps(
-        objects, fine_part_id, whole=WHOLE, unannotated=unannotated
-    )
+        raise ValueError(f"{path} has no objects.")
+    try:
+        parts, ids, classes = part_and_object_maps(
+            objects, fine_part_id, whole=WHOLE, unannotated=unannotated
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return PreparedImage(photos / f"{image_id}.jpg", lut[parts], ids, classes)
 
 
@@ -87,7 +91,12 @@ def main(argv: list[str] | None = None) -> None:
                 lut=lut,
             ),
             taxonomy=taxonomy,
-            settings={"level": args.level, "unannotated": args.unannotated},
+            settings={
+                "annotations": str(args.annotations),
+                "voc": str(args.voc),
+                "level": args.level,
+                "unannotated": args.unannotated,
+            },
             force=args.force,
             copy=args.copy,
             workers=args.workers,

@@ -53,15 +53,19 @@ def six_part_id(object_class: str, part: str) -> int:
 
 def convert(image_id: str, annotations: Path, photos: Path, unannotated: str) -> PreparedImage:
     """One image from its .mat file."""
-    everything = read_annotation(annotations / f"{image_id}.mat")
+    path = annotations / f"{image_id}.mat"
+    everything = read_annotation(path)
     people = [item for item in everything if item.name == "person"]
     photo = photos / f"{image_id}.jpg"
     if not everything:
-        raise ValueError(f"{annotations / image_id}.mat has no objects.")
+        raise ValueError(f"{path} has no objects.")
     if not people:
         empty = np.zeros(everything[0].mask.shape, dtype=np.uint8)
         return PreparedImage(photo, empty, empty)
-    parts, objects, _ = part_and_object_maps(people, six_part_id, unannotated=unannotated)
+    try:
+        parts, objects, _ = part_and_object_maps(people, six_part_id, unannotated=unannotated)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return PreparedImage(photo, parts, objects)
 
 
@@ -112,7 +116,10 @@ def check_semantic(ids: list[str], semantic: Path, annotations: Path) -> None:
     same = swapped = total = 0
     for image_id in sample:
         theirs = read_part_map(semantic / f"{image_id}.png")
-        ours = convert(image_id, annotations, annotations, "background").parts
+        try:
+            ours = convert(image_id, annotations, annotations, "background").parts
+        except (OSError, ValueError):
+            continue  # reported with all other broken files when the split is made
         if ours.shape != theirs.shape:
             raise PreparationError(
                 f"{semantic / image_id}.png is {theirs.shape} (height, width), but the masks of "
@@ -193,7 +200,11 @@ def main(argv: list[str] | None = None) -> None:
                 photos=photos,
                 unannotated=args.unannotated,
             )
-            settings = {"annotations": str(args.annotations), "unannotated": args.unannotated}
+            settings = {
+                "annotations": str(args.annotations),
+                "voc": str(args.voc),
+                "unannotated": args.unannotated,
+            }
         prepare_split(
             root=args.output or release,
             split=split,

@@ -59,18 +59,22 @@ def convert(image_id: str, voc: Path, people_only: bool) -> PreparedImage:
     return PreparedImage(photo, classes, objects)
 
 
-def write_boxes_list(voc: Path, exclude: list[Path], force: bool) -> None:
-    """The list of images to learn boxes from; see the top of this file."""
-    target = voc / BOXES_LIST
-    if target.exists() and not force:
-        print(f"{target} is there already; --force writes it again.")
-        return
+def check_lists(exclude: list[Path]) -> None:
+    """PreparationError if a list of test images is missing."""
     missing = [path for path in exclude if not path.is_file()]
     if missing:
         raise PreparationError(
             f"{missing[0]} does not exist, so the test images cannot be left out of the detector's "
             "training. Prepare Pascal-Person-Part first, or name lists with --exclude."
         )
+
+
+def write_boxes_list(voc: Path, exclude: list[Path], force: bool) -> None:
+    """The list of images to learn boxes from; see the top of this file."""
+    target = voc / BOXES_LIST
+    if target.exists() and not force:
+        print(f"{target} is there already; --force writes it again.")
+        return
     tests = set(read_id_list(voc / "ImageSets" / "Segmentation" / "val.txt"))
     for path in exclude:
         tests |= set(read_id_list(path))
@@ -92,6 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
         require_folder(args.voc / folder, "part of VOC 2012 (--voc)")
+    if "train" in args.splits:
+        check_lists(args.exclude)
     output = args.output or root
     tasks = [("voc2012", split, VOC_TAXONOMY, False) for split in args.splits]
     if "val" in args.splits:

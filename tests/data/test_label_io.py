@@ -1,4 +1,6 @@
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -23,6 +25,28 @@ def test_grey_modes(tmp_path, mode):
     Image.fromarray(array * (255 if mode == "1" else 1)).convert(mode).save(tmp_path / "a.png")
     read = label_io.read_part_map(tmp_path / "a.png")
     assert read.dtype == np.uint8 and np.array_equal(read, array)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_is_not_stretched(tmp_path, bits):
+    """Optimisers store small ids in few bits; readers of pictures stretch these to 0..255."""
+    ids = np.arange(35).reshape(5, 7) % 2**bits
+    planes = (ids[:, :, None] >> np.arange(bits)[::-1]) & 1  # most significant bit first
+    rows = np.packbits(planes.reshape(5, -1), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 7, 5, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    )
+    content = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    stored = label_io.read_label_png(tmp_path / "a.png")
+    assert stored.dtype == np.uint8
+    np.testing.assert_array_equal(stored, ids)
 
 
 @pytest.mark.parametrize("largest, dtype", [(254, np.uint8), (255, np.uint16), (60000, np.uint16)])

@@ -104,6 +104,21 @@ def test_other_settings_begin_anew(tmp_path):
     assert source.asked() == IDS
 
 
+def test_another_list_begins_anew(tmp_path):
+    with pytest.raises(PreparationError):
+        prepare(tmp_path, Source(tmp_path / "in", ("059",)))
+    others = [f"x{i}" for i in range(60)]
+    prepare(tmp_path, Source(tmp_path / "in"), ids=others)
+    names = {p.stem for p in (tmp_path / "out/Training/Images").iterdir()}
+    assert names == set(others)
+
+
+def test_nothing_appears_when_inputs_are_broken(tmp_path):
+    with pytest.raises(PreparationError):
+        prepare(tmp_path, Source(tmp_path / "in", ("000",)))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["Training.partial"]
+
+
 def test_nothing_is_overwritten_without_force(tmp_path, capsys):
     source = Source(tmp_path / "in")
     prepare(tmp_path, source)
@@ -114,7 +129,9 @@ def test_nothing_is_overwritten_without_force(tmp_path, capsys):
     with pytest.raises(PreparationError):  # the old split stays until the new one is whole
         prepare(tmp_path, Source(tmp_path / "in", ("001",)), force=True)
     assert marker.exists()
+    (tmp_path / "out/Training.old").mkdir()  # of a run that was killed while replacing
     assert prepare(tmp_path, source, force=True) and not marker.exists()
+    assert not (tmp_path / "out/Training.old").exists()
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
@@ -126,7 +143,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
 def test_another_meaning_in_the_same_folder_is_refused(tmp_path):
     prepare(tmp_path, Source(tmp_path / "in"))
     other = PartTaxonomy(("b", "a"), ("cat", "dog"), (0, 1))
-    with pytest.raises(PreparationError, match="Write to another folder"):
+    with pytest.raises(PreparationError, match="in another folder"):
         prepare_split(
             root=tmp_path / "out",
             split="val",

@@ -129,12 +129,24 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
                     "Humans folders) are not the label maps (Category_ids, Human_ids)."
                 )
             array = np.array(image)
+        if mode == "L":
+            array = _without_stretch(array, content)
     except FileNotFoundError:
         raise FileNotFoundError(f"Label map not found: {path}") from None
     except (OSError, SyntaxError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"Cannot read the label map {path}: {reason}. Copy it again.") from error
     return array.astype(np.uint8) if mode == "1" else array
+
+
+def _without_stretch(array: np.ndarray, content: bytes) -> np.ndarray:
+    """Ids as stored in a grey PNG of 2 or 4 bits, as optimisers of PNGs make them.
+
+    Pillow and OpenCV stretch such values to 0..255, which would turn id 1 into 85 or 17.
+    """
+    is_png = content[:8] == b"\x89PNG\r\n\x1a\n"
+    bits, color_type = content[24:26] if is_png else (8, 0)
+    return array // (255 // (2**bits - 1)) if color_type == 0 and bits in (2, 4) else array
 
 
 def _is_whole(content: bytes) -> bool:

@@ -48,9 +48,13 @@ def parallel_map(
     executor: Executor | None = None
     results: Iterable[Result] = map(function, items)
     if workers > 1 and len(items) >= 50:
-        kind = ProcessPoolExecutor if processes else ThreadPoolExecutor
-        executor = kind(workers)
-        results = executor.map(function, items, chunksize=8)
+        if processes:
+            # The function goes to each process once, not with every item: it may hold much.
+            executor = ProcessPoolExecutor(workers, initializer=_remember, initargs=(function,))
+            results = executor.map(_call_remembered, items, chunksize=8)
+        else:
+            executor = ThreadPoolExecutor(workers)
+            results = executor.map(function, items)
     collected = []
     try:
         for item, result in zip(items, tqdm(results, **progress), strict=True):
@@ -61,3 +65,15 @@ def parallel_map(
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
     return collected
+
+
+_remembered: Callable | None = None
+
+
+def _remember(function: Callable) -> None:
+    global _remembered
+    _remembered = function
+
+
+def _call_remembered(item):
+    return _remembered(item)

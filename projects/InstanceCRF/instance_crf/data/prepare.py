@@ -10,6 +10,7 @@ is to be replaced. Broken inputs are collected and reported together, and then n
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .datasets.canonical import TAXONOMY_FILE, split_folder
+from .datasets.canonical import TAXONOMY_FILE, check_taxonomy_file, split_folder
 from .label_io import atomic_path, image_size, write_object_map, write_part_map
 from .parallel import parallel_map
 from .schema import IGNORE_LABEL, PartTaxonomy
@@ -105,9 +106,10 @@ def prepare_split(
             )
         print(f"{final} is complete already; --force prepares it again.")
         return False
-    write_taxonomy(root, taxonomy)
+    _check_taxonomy(root, taxonomy)
     folder = final.with_name(final.name + ".partial")
-    journal = _Journal(folder, {"ids": len(ids), "copy": copy, **settings})
+    listed = hashlib.sha1("\n".join(ids).encode()).hexdigest()
+    journal = _Journal(folder, {"ids": listed, "copy": copy, **settings})
     todo = [i for i in ids if i not in journal.done]
     if journal.done:
         print(f"{folder}: going on, {len(journal.done)} of {len(ids)} images are done.")
@@ -124,10 +126,10 @@ def prepare_split(
         _write_json(folder / "object_classes.json", {i: c for i, c in journal.done.items() if c})
     with atomic_path(folder / f"{split}_id.txt") as temporary:
         temporary.write_text("".join(f"{i}\n" for i in ids))
+    write_taxonomy(root, taxonomy)
     journal.path.unlink()
-    if final.exists():
-        shutil.rmtree(final)
-    folder.rename(final)
+    _replace_folder(folder, final)
+    print(f"{final}: {len(ids)} images.")
     return True
 
 
@@ -209,16 +211,27 @@ def require_folder(path: Path, what: str) -> Path:
 
 def write_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
     """Write ``taxonomy.json``; refuse if the folder already holds data with another meaning."""
-    path = Path(root) / TAXONOMY_FILE
-    content = taxonomy.to_dict()
-    if path.is_file():
-        stored = json.loads(path.read_text())
-        if stored["part_names"] != content["part_names"]:
-            raise PreparationError(
-                f"{path} says that the parts here are {stored['part_names']}, but they would be "
-                f"{content['part_names']}. Write to another folder, or remove this one."
-            )
-    _write_json(path, content)
+    _check_taxonomy(root, taxonomy)
+    _write_json(Path(root) / TAXONOMY_FILE, taxonomy.to_dict())
+
+
+def _check_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
+    try:
+        check_taxonomy_file(Path(root) / TAXONOMY_FILE, taxonomy)
+    except ValueError as error:
+        raise PreparationError(str(error)) from None
+
+
+def _replace_folder(new: Path, final: Path) -> None:
+    """Rename ``new`` to ``final``; what was there is moved away first and removed last."""
+    old = final.with_name(final.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _prepare_one(image_id: str, *, folder: Path, convert: Callable, copy: bool) -> dict | str:

@@ -73,13 +73,17 @@ def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
     """
     if not path.is_file():
         return
-    stored = json.loads(path.read_text())
+    try:
+        stored = dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no taxonomy in JSON: {error}") from None
     expected = taxonomy.to_dict()
     for key in ("part_names", "object_names", "part_owner"):
         if stored.get(key) != expected[key]:
             raise ValueError(
-                f"{path} says that {key} is {stored.get(key)}, but the registered data set has "
-                f"{expected[key]}: the same ids mean different things. Prepare the data again."
+                f"{path} says that {key} is {stored.get(key)}, but the data set has "
+                f"{expected[key]}: the same ids mean different things. Prepare the data again, in "
+                "another folder or after removing this one."
             )
 
 
