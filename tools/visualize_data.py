@@ -2,10 +2,13 @@
 """Draw the ground truth of a data set: boxes, part colours, object outlines.
 
     python tools/visualize_data.py --dataset synthetic_people_val --output output/pictures
+    python tools/visualize_data.py --dataset cihp_train --legend
     python tools/visualize_data.py --config-file configs/SyntheticPeople/parts.yaml \\
         --source dataloader --output output/pictures --num 20
 
-``--source dataloader`` draws what training sees, after augmentation.
+``--source dataloader`` draws what training sees, after augmentation. ``--legend`` lists the parts:
+whose they are, what they become in a mirrored picture, what they were merged from. It needs no
+files, and goes into the pictures, too.
 """
 
 from __future__ import annotations
@@ -54,15 +57,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="annotation",
         help="the files, or what training sees (needs --config-file)",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--output", type=Path, help="folder for the pictures")
     parser.add_argument("--num", type=int, default=10, help="how many images (default 10)")
-    parser.add_argument("--legend", action="store_true", help="add the parts' names and colours")
+    parser.add_argument("--legend", action="store_true", help="list the parts, names and colours")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides, KEY VALUE ...")
     args = parser.parse_args(argv)
     if (args.dataset is None) == (args.config_file is None):
         parser.error("give either --dataset or --config-file")
     if args.source == "dataloader" and args.config_file is None:
         parser.error("--source dataloader needs --config-file")
+    if args.output is None and not args.legend:
+        parser.error("give --output for pictures, or --legend")
     if args.num < 1:
         parser.error(f"--num is {args.num}; it must be at least 1")
     return args
@@ -74,6 +79,24 @@ def taxonomy_of(name: str) -> PartTaxonomy:
     if name not in known:
         raise ValueError(f"{name!r} is no data set with parts. Known: {', '.join(sorted(known))}")
     return MetadataCatalog.get(name).taxonomy
+
+
+def legend_text(name: str) -> str:
+    """The parts of a registered data set as a table; reads no file."""
+    taxonomy = taxonomy_of(name)
+    merged = MetadataCatalog.get(name).get("merged_from") or {}
+    titles = ("id", "part", "of", "mirrored", "colour", "merged from")[: 6 if merged else 5]
+    rows = [titles, ("0", "background", "", "", "", "")[: len(titles)]]
+    for part, part_name, owner, color, mirror in taxonomy.legend():
+        mirrored = taxonomy.part_names[mirror - 1] if mirror != part else ""
+        cells = (str(part), part_name, owner, mirrored, "#{:02x}{:02x}{:02x}".format(*color))
+        sources = (", ".join(merged.get(part_name, ())),) if merged else ()
+        rows.append((*cells, *sources))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def pictures_of_records(names: tuple[str, ...]) -> Iterator[Pictures]:
@@ -120,18 +143,22 @@ def pictures_of_loader(cfg) -> Iterator[Pictures]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.config_file is None:
-        names = (args.dataset,)
+    cfg = None if args.config_file is None else load_config(args.config_file, args.opts)
+    names = (args.dataset,) if cfg is None else tuple(cfg.DATASETS.TRAIN)
+    legend = None
+    if args.legend:
+        legend = taxonomy_of(names[0])
+        print(legend_text(names[0]))
+        if args.output is None:
+            return
+    total = args.num
+    if cfg is None:
         total = len(DatasetCatalog.get(args.dataset)) if taxonomy_of(args.dataset) else 0
         pictures = pictures_of_records(names)
     else:
-        cfg = load_config(args.config_file, args.opts)
         check_datasets(cfg)
-        names = tuple(cfg.DATASETS.TRAIN)
-        total = args.num
         from_files = args.source == "annotation"
         pictures = pictures_of_records(names) if from_files else pictures_of_loader(cfg)
-    legend = taxonomy_of(names[0]) if args.legend else None
     args.output.mkdir(parents=True, exist_ok=True)
     written = 0
     for stem, row in tqdm(islice(pictures, args.num), total=min(args.num, total), unit="image"):

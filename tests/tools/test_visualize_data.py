@@ -61,9 +61,29 @@ def test_pictures_of_what_training_sees(dataset, tmp_path):
     assert len(list(output.glob("000?_*.png"))) == 5  # the loader has no end, unlike the data
 
 
+def test_the_legend_needs_no_files(capsys):
+    tool.main(["--dataset", "pascal_person_part_train", "--legend"])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[1].split() == ["0", "background"] and len(rows) == 8
+    assert rows[4].split("  ")[0] == "3" and "left upper arm, person right upper arm" in rows[4]
+    tool.main(["--dataset", "cihp_train", "--legend"])
+    (arm,) = (r for r in capsys.readouterr().out.splitlines() if r.startswith("14 "))
+    assert [c.strip() for c in arm.split("  ") if c][:4] == [
+        "14",
+        "left arm",
+        "person",
+        "right arm",
+    ]
+
+
 def test_unknown_data_sets_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'nothing' is no data set with parts. Known: .*synthetic"):
         tool.main(["--dataset", "nothing", "--output", str(tmp_path)])
+
+
+def test_neither_pictures_nor_legend():
+    with pytest.raises(SystemExit):
+        tool.main(["--dataset", NAME])
 
 
 @pytest.mark.parametrize(

@@ -199,11 +199,15 @@ def _coarse_groups(taxonomy: PartTaxonomy) -> dict[str, list[str]]:
     return groups
 
 
-COARSE_TAXONOMY, COARSE_LUT = FINE_TAXONOMY.merge(_coarse_groups(FINE_TAXONOMY))
+_COARSE_GROUPS = _coarse_groups(FINE_TAXONOMY)
+COARSE_TAXONOMY, COARSE_LUT = FINE_TAXONOMY.merge(_COARSE_GROUPS)
 
 
 def register_pascal_part(root: str | Path) -> None:
     """Register ``pascal_part_{train,val}`` (coarse) and ``pascal_part_fine_{train,val}``."""
-    for name, taxonomy in (("pascal_part", COARSE_TAXONOMY), ("pascal_part_fine", FINE_TAXONOMY)):
-        for split in ("train", "val"):
-            register_canonical(f"{name}_{split}", Path(root) / name, split, taxonomy)
+    coarse, fine = Path(root) / "pascal_part", Path(root) / "pascal_part_fine"
+    for split in ("train", "val"):
+        register_canonical(
+            f"pascal_part_{split}", coarse, split, COARSE_TAXONOMY, merged_from=_COARSE_GROUPS
+        )
+        register_canonical(f"pascal_part_fine_{split}", fine, split, FINE_TAXONOMY)

@@ -66,7 +66,11 @@ def register_pascal_person_part(root: str | Path) -> None:
     """Register ``pascal_person_part_{train,val}`` under ``root``."""
     for split in ("train", "val"):
         register_canonical(
-            f"pascal_person_part_{split}", Path(root) / FOLDER, split, PERSON_PART_TAXONOMY
+            f"pascal_person_part_{split}",
+            Path(root) / FOLDER,
+            split,
+            PERSON_PART_TAXONOMY,
+            merged_from=PERSON_PART_GROUPS,
         )
 
 

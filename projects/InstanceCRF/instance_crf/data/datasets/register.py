@@ -18,13 +18,20 @@ def dataset_root() -> str:
     return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
-def register_canonical(name: str, root: str | Path, split: str, taxonomy: PartTaxonomy) -> None:
+def register_canonical(
+    name: str, root: str | Path, split: str, taxonomy: PartTaxonomy, **metadata: object
+) -> None:
     """Register ``split`` of the canonical folder ``root`` as ``name``. No file is touched yet.
 
     Registering a name again replaces it, so a notebook cell may run twice.
+
+    Args:
+        name, root, split, taxonomy: see `load_canonical`.
+        **metadata: more for the MetadataCatalog, e.g. ``merged_from`` (part -> finer parts).
     """
     loader = partial(load_canonical, root, split, taxonomy)
-    register_parts(name, loader, taxonomy, root=str(root), split=split, layout="canonical")
+    where = {"root": str(root), "split": split, "layout": "canonical"}
+    register_parts(name, loader, taxonomy, **where, **metadata)
 
 
 def register_parts(
