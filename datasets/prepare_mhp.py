@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
-from instance_crf.data.datasets.canonical import read_id_list
+from instance_crf.data.datasets.canonical import read_id_list, split_folder
 from instance_crf.data.datasets.mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
-from instance_crf.data.label_io import image_size, read_part_map
+from instance_crf.data.label_io import atomic_path, image_size, read_part_map
 from instance_crf.data.prepare import (
     PreparedImage,
     add_arguments,
@@ -81,9 +82,9 @@ def list_people(folder: Path) -> dict[str, list[Path]]:
 
 
 def convert(
-    image_id: str, photos: Path, people: dict[str, list[Path]], version: str
+    image_id: str, photos: Path, people: dict[str, list[Path]], version: str, lut: np.ndarray
 ) -> PreparedImage:
-    """One image from the files of its people."""
+    """One image from the files of its people; ``lut`` (256,) maps MHP's ids to those written."""
     if image_id not in people:
         raise ValueError("no person file.")
     photo = photos / f"{image_id}.jpg"
@@ -96,7 +97,7 @@ def convert(
                 f"{path} is {maps[-1].shape[1]}x{maps[-1].shape[0]} pixels, but {photo} is "
                 f"{shape[1]}x{shape[0]}."
             )
-    parts, objects = merge_person_maps(maps, shape)
+    parts, objects = merge_person_maps([lut[person] for person in maps], shape)
     return PreparedImage(photo, parts, objects)
 
 
@@ -116,6 +117,49 @@ def locate(source: Path, version: str, split: str) -> tuple[Path, Path, list[str
     return folder / "images", folder / "parsing_annos", [Path(name).stem for name in names]
 
 
+def merged(taxonomy: PartTaxonomy, path: Path, rest: str) -> tuple[PartTaxonomy, np.ndarray]:
+    """The taxonomy and the (256,) table of ids that the YAML ``path`` asks for.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not names and lists of parts; see
+            `PartTaxonomy.merge`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--merge: {path} does not exist.")
+    try:
+        groups = yaml.safe_load(path.read_text())
+        if not isinstance(groups, dict) or not all(isinstance(g, list) for g in groups.values()):
+            raise ValueError("expected lines 'new part: [part, part, ...]'.")
+        return taxonomy.merge({str(name): g for name, g in groups.items()}, rest=rest)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_part_yaml(root: Path, taxonomy: PartTaxonomy) -> None:
+    """Describe the splits of ``root`` for DATASETS.PART_YAML."""
+    folders = {split: split_folder(root, split) for split in ("train", "val", "test")}
+    names = taxonomy.part_names
+    content = {
+        "name": root.name,
+        "parts": list(names),
+        "flip_pairs": [[names[a - 1], names[b - 1]] for a, b in taxonomy.flip_pairs],
+        "splits": {
+            split: {
+                "images": f"{folder.name}/Images",
+                "parts": f"{folder.name}/Category_ids",
+                "objects": f"{folder.name}/Human_ids",
+                "list": f"{folder.name}/{split}_id.txt",
+            }
+            for split, folder in folders.items()
+            if (folder / "Category_ids").is_dir()
+        },
+    }
+    path = root / f"{root.name}.yaml"
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+    print(f"Train with DATASETS.PART_YAML {path}")
+
+
 def main(argv: list[str] | None = None) -> None:
     root = Path(dataset_root())
     parser = argparse.ArgumentParser(
@@ -123,8 +167,16 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--version", choices=tuple(TAXONOMIES), default="v2")
     parser.add_argument("--source", type=Path, help="default: <data sets>/LV-MHP-<version>")
+    parser.add_argument("--merge", type=Path, metavar="YAML", help="make coarser parts")
+    parser.add_argument("--rest", choices=("background", "ignore", "error"), default="background")
     add_arguments(parser, ("train", "val"))
     args = parser.parse_args(argv)
+    if args.merge and not args.output:
+        parser.error("--merge needs --output: a folder of its own")
+    taxonomy, lut = TAXONOMIES[args.version], np.arange(256, dtype=np.uint8)
+    if args.merge:
+        taxonomy, lut = merged(taxonomy, args.merge, args.rest)
+    output = args.output or root / f"mhp_{args.version}"
     source = args.source or root / f"LV-MHP-{args.version}"
     require_folder(source, f"MHP {args.version} as released (--source)")
     for split in args.splits:
@@ -133,18 +185,20 @@ def main(argv: list[str] | None = None) -> None:
         step = partial(photo_of, photos=photos)
         if split != "test" or annotations.is_dir():
             people = list_people(require_folder(annotations, "the people's part maps"))
-            step = partial(convert, photos=photos, people=people, version=args.version)
+            step = partial(convert, photos=photos, people=people, version=args.version, lut=lut)
         prepare_split(
-            root=args.output or root / f"mhp_{args.version}",
+            root=output,
             split=split,
             ids=ids,
             convert=step,
-            taxonomy=TAXONOMIES[args.version],
-            settings={"source": str(source)},
+            taxonomy=taxonomy,
+            settings={"source": str(source), "lut": lut.tolist()},
             force=args.force,
             copy=args.copy,
             workers=args.workers,
         )
+    if args.merge:
+        write_part_yaml(output, taxonomy)
 
 
 if __name__ == "__main__":

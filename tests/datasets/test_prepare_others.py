@@ -6,7 +6,9 @@ import pytest
 from instance_crf.data.datasets.boxes import load_voc_boxes
 from instance_crf.data.datasets.canonical import load_canonical
 from instance_crf.data.datasets.cihp import CIHP_TAXONOMY, LIP_TAXONOMY
+from instance_crf.data.datasets.index import load_index
 from instance_crf.data.datasets.mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
+from instance_crf.data.datasets.own import own_files, read_part_yaml
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.voc import BOXES_LIST, VOC_TAXONOMY
 from instance_crf.data.label_io import read_object_map, read_part_map
@@ -89,6 +91,38 @@ def test_mhp_image_without_people_files(mhp_v2, run):
     (mhp_v2 / "train/parsing_annos/2_01_01.png").unlink()
     with pytest.raises(PreparationError, match="2: no person file"):
         run("prepare_mhp")
+
+
+def test_mhp_with_merged_parts(mhp_v2, run, tmp_path):
+    groups = tmp_path / "coarse.yaml"
+    groups.write_text("skin: [torso skin]\nleft: [left arm]\nright: [right arm]\n")
+    root = run("prepare_mhp", "--merge", str(groups), "--output", str(tmp_path / "coarse"))
+    own = read_part_yaml(root / "coarse/coarse.yaml")
+    assert own.taxonomy.part_names == ("skin", "left", "right")
+    assert own.taxonomy.flip_pairs == ((2, 3),)
+    first, second = load_index(own_files(own.splits["train"]), own.taxonomy, cache=None)
+    parts = read_part_map(first["part_file_name"])
+    assert parts[5, 5] == 1 and parts[35, 35] == 0  # 58 is in no group: background
+    assert parts[25, 25] == 1 and len(first["annotations"]) == 1
+    assert read_part_map(second["part_file_name"])[5, 5] == 2
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("a: [yeti]", "Unknown part 'yeti'"),
+        ("left: [left arm]", "no mirror image"),
+        ("- a", "expected lines"),
+        ("a: [", "coarse.yaml"),
+    ],
+)
+def test_mhp_merges_that_cannot_be(mhp_v2, run, tmp_path, text, words):
+    (tmp_path / "coarse.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"(?s)coarse\.yaml.*{words}|{words}"):
+        run(
+            "prepare_mhp", "--merge", str(tmp_path / "coarse.yaml"), "--output", str(tmp_path / "c")
+        )
+    assert not (tmp_path / "c").exists()
 
 
 def test_mhp_v1(tmp_path, photo, png, mask, run):

@@ -81,6 +81,22 @@ def test_findings(data_set, mask, change, where, words):
     assert report.ok == (where == "warnings")
 
 
+def test_a_palette_unlike_the_others(data_set, mask):
+    root = data_set("a")
+    for image_id, scale in (("a", 1), ("b", 1), ("c", 2)):
+        image = Image.fromarray(mask(0, 0, 20, 10) + mask(0, 20, 20, 30) * 2).copy()
+        image.putpalette([scale * v % 256 for v in range(3 * (4 if image_id == "a" else 256))])
+        image.save(root / f"Training/Category_ids/{image_id}.png")
+    for folder, suffix in (("Images", "jpg"), ("Human_ids", "png")):
+        folder = root / "Training" / folder
+        (folder / f"c.{suffix}").write_bytes((folder / f"a.{suffix}").read_bytes())
+    (root / "Training/train_id.txt").write_text("a\nb\nc\n")
+    report = verify_split(root, "train", TWO)
+    assert report.ok
+    ((kind, places),) = report.warnings.items()
+    assert "palettes" in kind and [p.endswith("c.png") for p in places] == [True]
+
+
 def test_object_without_any_part(data_set, mask):
     person = PartTaxonomy(("head", "torso"))
     parts, objects = mask(0, 0, 20, 10), mask(0, 0, 20, 10) + mask(30, 30, 40, 40) * 2

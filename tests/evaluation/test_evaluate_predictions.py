@@ -282,5 +282,10 @@ def test_object_classes_by_their_parts(tmp_path, make_pair):
     Image.fromarray(objects).save(tmp_path / "Human_ids/a.png")
     assert CIHPTruth(tmp_path, zoo).read("a").object_classes.tolist() == [0, 1]
     Image.fromarray(parts * 0).save(tmp_path / "Category_ids/a.png")
-    with pytest.raises(ValueError, match="object 1 has no part pixel, so its class is unknown"):
+    with pytest.raises(ValueError, match=r"a\.png: object 1 has no part pixel.*object_classes"):
         CIHPTruth(tmp_path, zoo).read("a")
+    names = {"a": {"1": "car", "2": "dog", "9": "dog"}, "b": {"1": "dog"}}
+    (tmp_path / "object_classes.json").write_text(json.dumps(names))
+    reader = CIHPTruth(tmp_path, zoo).restricted_to(["a"])
+    assert reader.read("a").object_classes.tolist() == [1, 0]
+    assert list(reader.given_classes) == ["a"]

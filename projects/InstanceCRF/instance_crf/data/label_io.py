@@ -25,6 +25,7 @@ __all__ = [
     "atomic_path",
     "image_size",
     "object_ids",
+    "palette_of",
     "read_label_png",
     "read_object_map",
     "read_part_map",
@@ -137,6 +138,12 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"Cannot read the label map {path}: {reason}. Copy it again.") from error
     return array.astype(np.uint8) if mode == "1" else array
+
+
+def palette_of(path: str | os.PathLike) -> bytes:
+    """The RGB palette of a picture, 3 bytes a colour; empty if it has none. Reads the header."""
+    with Image.open(path) as image:
+        return bytes(image.palette.palette) if image.mode == "P" and image.palette else b""
 
 
 def _without_stretch(array: np.ndarray, content: bytes) -> np.ndarray:

@@ -28,7 +28,7 @@ from .datasets.pascal_person_part import (
     part_heights,
     recognise_class_order,
 )
-from .label_io import read_label_png, read_object_map, read_part_map
+from .label_io import palette_of, read_label_png, read_object_map, read_part_map
 from .parallel import parallel_map
 from .schema import IGNORE_LABEL, PartTaxonomy
 
@@ -144,6 +144,8 @@ class _Finding:
     objects: int = 0
     heights: list[tuple[int, float]] = field(default_factory=list)
     labelled: bool = False
+    part_file: str = ""
+    palette: bytes = b""
 
 
 def _verify_image(
@@ -156,6 +158,7 @@ def _verify_image(
             return found
         parts, objects = read_part_map(files.parts), read_object_map(files.objects)
         found.labelled = True
+        found.part_file, found.palette = files.parts, palette_of(files.parts)
         found.pixels = np.bincount(parts.reshape(-1), minlength=256)
         found.objects = len(entry["objects"])
         annotations = make_record(files, entry)["annotations"]
@@ -253,6 +256,7 @@ def _summarise(findings: list[_Finding], taxonomy: PartTaxonomy, report: Report)
         )
         if not present[j]:
             report.warnings["parts that never appear"].append(f"{j} {name}")
+    _compare_palettes(labelled, report)
     heights = [h for f in labelled for h in f.heights]
     if heights and recognise_class_order(heights) == "other":
         report.errors["the order of the six classes"].append(
@@ -260,3 +264,16 @@ def _summarise(findings: list[_Finding], taxonomy: PartTaxonomy, report: Report)
             "2 head, 3 upper legs, 4 torso, 5 lower legs, 6 upper arms. Convert them with "
             "datasets/prepare_pascal_person_part.py --instances."
         )
+
+
+def _compare_palettes(findings: list[_Finding], report: Report) -> None:
+    """Programs that save a palette picture again may renumber its colours, and so the ids."""
+    palettes = Counter(f.palette for f in findings if f.palette)
+    if not palettes:
+        return
+    usual = max(palettes, key=lambda palette: (palettes[palette], len(palette)))
+    for found in findings:
+        common = min(len(found.palette), len(usual))  # colours at the end may be left out
+        if found.palette[:common] != usual[:common]:
+            kind = "palettes unlike those of the other files: are the ids still the same?"
+            report.warnings[kind].append(found.part_file)

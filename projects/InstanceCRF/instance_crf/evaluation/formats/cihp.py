@@ -11,17 +11,21 @@ Predictions::
 Only ``instance_parsing`` is needed for APr; without ``global_parsing`` the part segmentation is
 that of the segments, and without ``instance_segmentation`` there are no numbers about people.
 
-Ground truth: ``Category_ids/<id>.png`` and ``Human_ids/<id>.png``, or the official evaluator's
-own ``Instance_part_val``: ``<id>.png`` and ``<id>.txt`` with lines "segment part human".
+Ground truth: ``Category_ids/<id>.png`` and ``Human_ids/<id>.png`` (with several object classes also
+``object_classes.json``, where the parts do not tell the class), or the official evaluator's own
+``Instance_part_val``: ``<id>.png`` and ``<id>.txt`` with lines "segment part human".
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.datasets.index import read_classes
 from ...data.label_io import read_label_png, read_object_map
 from ...data.schema import IGNORE_LABEL, PartTaxonomy
 from ..parsing import Parsing
@@ -34,6 +38,7 @@ from .base import (
     check_same_size,
     files_by_id,
     lookup,
+    only,
     read_table,
     segment_map_of,
     segment_owners,
@@ -155,11 +160,17 @@ class CIHPTruth(ParsingReader):
         super().__init__(root, taxonomy)
         self.categories, self.humans = self.root / "Category_ids", self.root / "Human_ids"
         self.canonical = self.categories.is_dir() and self.humans.is_dir()
+        self.given_classes = read_classes(self.root / "object_classes.json", taxonomy)
         if not self.canonical and not files_by_id(self.root, ".txt"):
             raise FileNotFoundError(
                 f"{self.root} has neither the folders Category_ids and Human_ids nor the official "
                 "evaluator's <id>.png and <id>.txt."
             )
+
+    def restricted_to(self, image_ids: Sequence[str]) -> CIHPTruth:
+        part = copy.copy(self)
+        part.given_classes = only(self.given_classes, image_ids)
+        return part
 
     def image_ids(self) -> list[str]:
         if self.canonical:
@@ -181,21 +192,28 @@ class CIHPTruth(ParsingReader):
             part_map,
             object_map,
             object_ids=ids,
-            object_classes=self._classes(part_map, object_map, ids),
+            object_classes=self._classes(image_id, part_map, object_map, ids),
         )
 
-    def _classes(self, part_map: NDArray, object_map: NDArray, ids: NDArray) -> NDArray:
-        """The class that owns most of each object's parts."""
+    def _classes(
+        self, image_id: str, part_map: NDArray, object_map: NDArray, ids: NDArray
+    ) -> NDArray:
+        """The class given for each object, or the one that owns most of its parts."""
         if self.taxonomy.num_objects == 1 or not len(ids):
             return np.zeros(len(ids), dtype=np.int64)
         owners = self.taxonomy.owner_lut()
         counted = (part_map > 0) & (object_map > 0)
         votes = np.zeros((int(ids.max()) + 1, self.taxonomy.num_objects), dtype=np.int64)
         np.add.at(votes, (object_map[counted], owners[part_map[counted]]), 1)
+        for object_id, given in self.given_classes.get(image_id, {}).items():
+            if int(object_id) < len(votes):
+                votes[int(object_id)] = 0
+                votes[int(object_id), given] = 1
         nameless = [int(i) for i in ids if not votes[i].any()]
         if nameless:
             raise ValueError(
-                f"{self.humans}: object {nameless[0]} has no part pixel, so its class is unknown."
+                f"{self.humans / image_id}.png: object {nameless[0]} has no part pixel, so its "
+                f"class is unknown. Name it in {self.root / 'object_classes.json'}."
             )
         return votes[ids].argmax(axis=1)
 
