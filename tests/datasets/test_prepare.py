@@ -91,8 +91,10 @@ def test_killed_run_goes_on(tmp_path):
     journal = tmp_path / "out/Training.partial/progress.jsonl"
     journal.write_text(journal.read_text() + '["031", {"1"')  # cut off in the middle of a line
     (tmp_path / "in/asked.txt").unlink()
+    (tmp_path / "out/Training.partial/Images/.tmp_half.jpg").touch()
     assert prepare(tmp_path, source)
     assert source.asked() == IDS[30:]
+    assert sorted(p.stem for p in (tmp_path / "out/Training/Images").iterdir()) == IDS
 
 
 def test_other_settings_begin_anew(tmp_path):

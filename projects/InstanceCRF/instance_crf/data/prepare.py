@@ -279,6 +279,8 @@ class _Journal:
                 except ValueError:  # the line that was being written
                     continue
                 self.done[image_id] = classes
+            for unfinished in folder.rglob(".tmp_*"):
+                unfinished.unlink()
         elif folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
