@@ -39,6 +39,7 @@ def test_object_boxes_equal_brute_force():
 def test_object_boxes_of_stored_maps(dtype):
     stored = np.random.randint(0, 6, (9, 13)).astype(dtype)
     expected = brute_force_boxes(stored.astype(int))
+    assert object_boxes(stored * (stored != 2)) == {i: b for i, b in expected.items() if i != 2}
     stored[stored == 3] = np.iinfo(dtype).max  # ignored
     expected.pop(3)
     assert object_boxes(stored) == expected

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 _FORMAT = 1
 #: Luminance of the first six VOC colours, as `cv2.imread(path, 0)` makes it of a palette PNG.
 _VOC_GREYS = {38, 75, 113, 14, 52, 89}
+#: Up to this id it is faster to look for each of them than to make a histogram first.
+_FEW_IDS = 8
 _XYXY_ABS = 0  # detectron2.structures.BoxMode.XYXY_ABS; this module does not need Detectron2
 
 
@@ -115,10 +117,13 @@ def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
             of which those below 1 are left out.
     """
     if objects.dtype == np.uint8:  # a few passes of OpenCV are faster than one of SciPy
+        largest = int(objects.max(initial=0))
+        ids = label_ids(objects, 1, IGNORE_LABEL) if largest > _FEW_IDS else range(1, largest + 1)
         boxes = {}
-        for i in label_ids(objects, 1, IGNORE_LABEL):
+        for i in ids:
             x, y, width, height = cv2.boundingRect(cv2.inRange(objects, i, i))
-            boxes[i] = (x, y, x + width, y + height)
+            if width:
+                boxes[i] = (x, y, x + width, y + height)
         return boxes
     if objects.dtype == np.uint16:
         objects = object_ids(objects)
@@ -195,9 +200,10 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
 
 
 def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> None:
-    unknown = label_ids(parts, taxonomy.num_parts + 1, IGNORE_LABEL)
-    if not unknown:
+    first, last = taxonomy.num_parts + 1, IGNORE_LABEL - 1
+    if not (parts.size and cv2.countNonZero(cv2.inRange(parts, first, last))):
         return
+    unknown = label_ids(parts, first, IGNORE_LABEL)
     hint = ""
     if set(unknown) <= _VOC_GREYS:
         hint = (
