@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate a model: the usual command of a Detectron2 project.
 
-python tools/train_net.py --config-file configs/SyntheticPeople/demo.yaml [--num-gpus N]
+python tools/train_net.py --config-file configs/SyntheticPeople/parts.yaml [--num-gpus N]
     [--resume] [--eval-only] [KEY VALUE ...]
 """
 

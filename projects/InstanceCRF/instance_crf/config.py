@@ -152,6 +152,8 @@ def _add_instance_crf_config(cfg: CN) -> None:
 def _add_solver_config(cfg: CN) -> None:
     # "SGD" (Detectron2's) or "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # AdamW's decay rates of the moments. Short runs want the second as short as the first.
+    cfg.SOLVER.BETAS = (0.9, 0.999)
     # Learning rate of the CRF's weights relative to BASE_LR; they have no weight decay.
     cfg.SOLVER.CRF_LR_FACTOR = 10.0
 

@@ -48,7 +48,11 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     if solver.OPTIMIZER == "ADAMW":
         # Fused: the loop over parameters takes a good part of a small network's step on a CPU.
         optimizer = torch.optim.AdamW(
-            groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
+            groups,
+            lr=solver.BASE_LR,
+            betas=tuple(solver.BETAS),
+            weight_decay=solver.WEIGHT_DECAY,
+            fused=True,
         )
     else:
         optimizer = torch.optim.SGD(

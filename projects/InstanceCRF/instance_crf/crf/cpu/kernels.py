@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from instance_crf.crf.cpu.jit import fast_exp, kernel, scatter_row
+from instance_crf.crf.cpu.jit import fast_exp, kernel
+from instance_crf.crf.cpu.lanes import add, load, multiply_add, prefetch, scale, store
 
 __all__ = [
     "NO_LABEL",
@@ -50,6 +51,11 @@ PAD = 8
 """Rows have a multiple of as many columns."""
 
 _MODERATE = 40.0
+_LANES = np.uint64(8)
+_LINE = 16
+"""float32 in a cache line."""
+_AHEAD = 3
+"""Pixels, and rows of a blur, between a prefetch and its use."""
 
 
 class Pixels(NamedTuple):
@@ -209,33 +215,64 @@ def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backwa
         b3, b4, b5 = np.uint64(at[v3, g]), np.uint64(at[v4, g]), np.uint64(at[v5, g])
         s0, s1, s2 = np.uint64(to[z0, g]), np.uint64(to[z1, g]), np.uint64(to[z2, g])
         width = np.uint64(groups.width[g])
-        for c in range(width):
-            row[end + c] = (
-                w0 * values_b[b0 + c]
-                + w1 * values_b[b1 + c]
-                + w2 * values_b[b2 + c]
-                + w3 * values_b[b3 + c]
-                + w4 * values_b[b4 + c]
-                + w5 * values_b[b5 + c]
-                + u0 * values_s[s0 + c]
-                + u1 * values_s[s1 + c]
-                + u2 * values_s[s2 + c]
-            )
+        for c in range(np.uint64(0), width, _LANES):
+            one = scale(w0, load(values_b, b0 + c))
+            two = scale(w1, load(values_b, b1 + c))
+            three = scale(u0, load(values_s, s0 + c))
+            one = multiply_add(w2, load(values_b, b2 + c), one)
+            two = multiply_add(w3, load(values_b, b3 + c), two)
+            three = multiply_add(u1, load(values_s, s1 + c), three)
+            one = multiply_add(w4, load(values_b, b4 + c), one)
+            two = multiply_add(w5, load(values_b, b5 + c), two)
+            three = multiply_add(u2, load(values_s, s2 + c), three)
+            store(row, end + c, add(add(one, two), three))
         end += width
 
 
 @kernel(inline=True)
-def _splat_row(pixels, groups, k, one, values, scale, row):
-    """Adds a row of active pixel k to the lattice values of one kernel."""
+def _splat_row(pixels, groups, k, bilateral, spatial, scale_b, scale_s, new_b, new_s, row):
+    """Adds a row of active pixel k, times the scales, to the lattice values of both kernels."""
     p = pixels.index[k]
+    w, v, at = bilateral.weight, bilateral.vertex, bilateral.position
+    w0, w1, w2 = w[p, 0] * scale_b, w[p, 1] * scale_b, w[p, 2] * scale_b
+    w3, w4, w5 = w[p, 3] * scale_b, w[p, 4] * scale_b, w[p, 5] * scale_b
+    v0, v1, v2, v3, v4, v5 = v[p, 0], v[p, 1], v[p, 2], v[p, 3], v[p, 4], v[p, 5]
+    u, z, to = spatial.weight, spatial.vertex, spatial.position
+    u0, u1, u2 = u[p, 0] * scale_s, u[p, 1] * scale_s, u[p, 2] * scale_s
+    z0, z1, z2 = z[p, 0], z[p, 1], z[p, 2]
     start = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
+        b0, b1, b2 = np.uint64(at[v0, g]), np.uint64(at[v1, g]), np.uint64(at[v2, g])
+        b3, b4, b5 = np.uint64(at[v3, g]), np.uint64(at[v4, g]), np.uint64(at[v5, g])
+        s0, s1, s2 = np.uint64(to[z0, g]), np.uint64(to[z1, g]), np.uint64(to[z2, g])
         width = np.uint64(groups.width[g])
-        for corner in range(one.vertex.shape[1]):
-            offset = np.uint64(one.position[one.vertex[p, corner], g])
-            scatter_row(values, offset, row, start, width, scale * one.weight[p, corner])
+        for c in range(np.uint64(0), width, _LANES):
+            value = load(row, start + c)
+            store(new_b, b0 + c, multiply_add(w0, value, load(new_b, b0 + c)))
+            store(new_b, b1 + c, multiply_add(w1, value, load(new_b, b1 + c)))
+            store(new_b, b2 + c, multiply_add(w2, value, load(new_b, b2 + c)))
+            store(new_b, b3 + c, multiply_add(w3, value, load(new_b, b3 + c)))
+            store(new_b, b4 + c, multiply_add(w4, value, load(new_b, b4 + c)))
+            store(new_b, b5 + c, multiply_add(w5, value, load(new_b, b5 + c)))
+            store(new_s, s0 + c, multiply_add(u0, value, load(new_s, s0 + c)))
+            store(new_s, s1 + c, multiply_add(u1, value, load(new_s, s1 + c)))
+            store(new_s, s2 + c, multiply_add(u2, value, load(new_s, s2 + c)))
         start += width
+
+
+@kernel(inline=True)
+def _prefetch_rows(pixels, groups, k, one, values):
+    """Brings the first lines of the rows of active pixel k near."""
+    p = pixels.index[k]
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        wide = groups.width[g] > _LINE
+        for corner in range(one.vertex.shape[1]):
+            at = np.uint64(one.position[one.vertex[p, corner], g])
+            prefetch(values, at)
+            if wide:
+                prefetch(values, at + np.uint64(_LINE))
 
 
 @kernel(inline=True)
@@ -296,6 +333,10 @@ def update(
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
+        if k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, new_b)
+            if not first:
+                _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
@@ -305,8 +346,8 @@ def update(
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
             _marginal_row(psi, message, count, limit, marginal)
-        _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[p], marginal)
-        _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[p], marginal)
+        in_b, in_s = bilateral.weight_in[p], spatial.weight_in[p]
+        _splat_row(pixels, groups, k, bilateral, spatial, in_b, in_s, new_b, new_s, marginal)
 
 
 @kernel
@@ -319,7 +360,9 @@ def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
         backward: run the directions in reverse (the transpose).
     """
     width = np.uint64(last - first)
+    wide = last - first > _LINE
     before = np.empty(last - first, np.float32)
+    end = chains.shape[0] - 1
     half = np.float32(0.5)
     directions = chain_ptr.shape[0] - 1
     stop = np.uint32(0xFFFFFFFF)
@@ -338,14 +381,21 @@ def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
                     before[c] = 0
                 fresh = False
             if chains[i + 1] == stop:
-                for c in range(width):
-                    values[here + c] += half * before[c]
-            else:
-                there = origin + stride * np.uint64(chains[i + 1])
-                for c in range(width):
-                    old = values[here + c]
-                    values[here + c] = old + half * (before[c] + values[there + c])
-                    before[c] = old
+                for c in range(np.uint64(0), width, _LANES):
+                    value = load(values, here + c)
+                    store(values, here + c, multiply_add(half, load(before, c), value))
+                continue
+            ahead = chains[min(i + _AHEAD, end)]
+            if ahead != stop:
+                prefetch(values, origin + stride * np.uint64(ahead))
+                if wide:
+                    prefetch(values, origin + stride * np.uint64(ahead) + np.uint64(_LINE))
+            there = origin + stride * np.uint64(chains[i + 1])
+            for c in range(np.uint64(0), width, _LANES):
+                value = load(values, here + c)
+                around = add(load(before, c), load(values, there + c))
+                store(before, c, value)
+                store(values, here + c, multiply_add(half, around, value))
 
 
 @kernel
@@ -609,8 +659,8 @@ def pullback(
             unary, groups, pixels, k, coefficient, psi, grad, grad_part_prob, grad_coefficient
         )
         if not last:
-            _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_out[p], grad)
-            _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_out[p], grad)
+            out_b, out_s = bilateral.weight_out[p], spatial.weight_out[p]
+            _splat_row(pixels, groups, k, bilateral, spatial, out_b, out_s, new_b, new_s, grad)
 
 
 @kernel(inline=True)
@@ -747,5 +797,5 @@ def bound_update(
         for c in range(width):
             highest[pixel, c] = max(highest[pixel, c], bound[c])
         if not last:
-            _splat_row(pixels, groups, k, bilateral, new_b, bilateral.weight_in[k], bound)
-            _splat_row(pixels, groups, k, spatial, new_s, spatial.weight_in[k], bound)
+            in_b, in_s = bilateral.weight_in[k], spatial.weight_in[k]
+            _splat_row(pixels, groups, k, bilateral, spatial, in_b, in_s, new_b, new_s, bound)
