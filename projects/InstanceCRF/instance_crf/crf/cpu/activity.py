@@ -15,7 +15,7 @@ import numpy as np
 
 from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
 from instance_crf.crf.cpu.lattice import Lattice
-from instance_crf.crf.cpu.rows import Rows, dense_rows
+from instance_crf.crf.cpu.rows import Rows, aligned_zeros, dense_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["active_parts"]
@@ -59,7 +59,7 @@ def active_parts(
     highest = np.zeros_like(mass)
     old = [np.zeros(1, np.float32)] * 2
     new = [row.zeros() for row in rows]
-    others = [np.zeros((len(ranges) - 1, row.size), np.float32) for row in rows]
+    others = [aligned_zeros((len(ranges) - 1) * row.size).reshape(-1, row.size) for row in rows]
     spare = [row.zeros() for row in rows]
     for iteration in range(num_iterations + 1):
         first, last = iteration == 0, iteration == num_iterations

@@ -35,7 +35,7 @@ from instance_crf.crf.cpu.kernels import (
     write_marginals,
 )
 from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order
-from instance_crf.crf.cpu.rows import Rows, dense_rows, sparse_rows
+from instance_crf.crf.cpu.rows import Rows, aligned_zeros, dense_rows, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["CpuInference", "Problem"]
@@ -294,7 +294,8 @@ class CpuInference:
     def _run(self, keep: bool) -> None:
         self._ranges = self._split_pixels()
         self._others = [
-            np.zeros((len(self._ranges) - 1, rows.size), np.float32) for rows in self._rows
+            aligned_zeros((len(self._ranges) - 1) * rows.size).reshape(-1, rows.size)
+            for rows in self._rows
         ]
         self._kept: dict[int, list[np.ndarray]] = {}
         iterations = self.problem.num_iterations

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["fast_exp", "kernel", "scatter_row"]
+__all__ = ["fast_exp", "kernel"]
 
 # Everything but "afn" (coarse functions): sums may be reordered, values are finite by construction.
 FAST_MATH = {"contract", "nnan", "ninf", "nsz", "reassoc", "arcp"}
@@ -62,14 +62,3 @@ def fast_exp(x):
     series = np.float32(1) + f * (np.float32(1) + f * (np.float32(0.5) + f * series))
     power = _float_of_bits(np.int32((whole + np.int32(127)) << np.int32(23)))
     return series * power if scaled > np.float32(-126.0) else np.float32(0)
-
-
-@kernel(inline=True)
-def scatter_row(target, offset, row, start, width, weight):
-    """target[offset : offset + width] += weight * row[start : start + width].
-
-    All indices are unsigned: with signed ones numba would test each for being negative, which
-    keeps the loop from being vectorised.
-    """
-    for column in range(width):
-        target[offset + column] += weight * row[start + column]

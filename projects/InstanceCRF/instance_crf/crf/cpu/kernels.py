@@ -51,6 +51,7 @@ PAD = 8
 """Rows have a multiple of as many columns."""
 
 _MODERATE = 40.0
+_SMALLEST = np.float32(1e-30)
 _LANES = np.uint64(8)
 _LINE = 16
 """float32 in a cache line."""
@@ -262,17 +263,25 @@ def _splat_row(pixels, groups, k, bilateral, spatial, scale_b, scale_s, new_b, n
 
 
 @kernel(inline=True)
-def _prefetch_rows(pixels, groups, k, one, values):
-    """Brings the first lines of the rows of active pixel k near."""
+def _is_scattered(one):
+    """Whether neighbours have vertices of their own, so that rows are far from the processor."""
+    return 4 * one.position.shape[0] > one.vertex.shape[0]
+
+
+@kernel(inline=True)
+def _prefetch_rows(pixels, groups, k, one, old, new):
+    """Brings the rows of active pixel k near, as far as the processor does not by itself."""
     p = pixels.index[k]
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
         wide = groups.width[g] > _LINE
         for corner in range(one.vertex.shape[1]):
             at = np.uint64(one.position[one.vertex[p, corner], g])
-            prefetch(values, at)
+            prefetch(old, at)
+            prefetch(new, at)
             if wide:
-                prefetch(values, at + np.uint64(_LINE))
+                prefetch(old, at + np.uint64(_LINE))
+                prefetch(new, at + np.uint64(_LINE))
 
 
 @kernel(inline=True)
@@ -330,13 +339,12 @@ def update(
     marginal = np.empty(groups.max_row, np.float32)
     coefficient = np.empty(groups.part.shape[0], np.float32)
     limit = bilateral.limit + spatial.limit
+    scattered = _is_scattered(bilateral)
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
-        if k + _AHEAD < end:
-            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, new_b)
-            if not first:
-                _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b)
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b, new_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
@@ -613,6 +621,7 @@ def pullback(
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
     grad = np.empty(groups.max_row, np.float32)
+    share = np.empty(groups.max_row, np.float32)
     coefficient = np.empty(groups.part.shape[0], np.float32)
     limit = bilateral.limit + spatial.limit
     pattern = np.int32(-1)
@@ -656,7 +665,16 @@ def pullback(
                 grad[c] = marginal[c] * (grad[c] - mean)
 
         _unary_pullback(
-            unary, groups, pixels, k, coefficient, psi, grad, grad_part_prob, grad_coefficient
+            unary,
+            groups,
+            pixels,
+            k,
+            coefficient,
+            psi,
+            grad,
+            share,
+            grad_part_prob,
+            grad_coefficient,
         )
         if not last:
             out_b, out_s = bilateral.weight_out[p], spatial.weight_out[p]
@@ -665,25 +683,30 @@ def pullback(
 
 @kernel(inline=True)
 def _unary_pullback(
-    unary, groups, pixels, k, coefficient, psi, grad, grad_part_prob, grad_coefficient
+    unary, groups, pixels, k, coefficient, psi, grad, share, grad_part_prob, grad_coefficient
 ):
-    """Gradient of log psi = log(a Q + epsilon) with respect to Q and a."""
+    """Gradient of log psi = log(a Q + epsilon) with respect to Q and a.
+
+    Args:
+        share: room for a row; not ``grad``, so that the division is vectorised.
+    """
     p = pixels.index[k]
-    end = 0
+    end = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
-        at = groups.start[g]
-        block_start = 0
+        at = np.uint64(groups.start[g])
+        width = np.uint64(groups.width[g])
+        for c in range(width):
+            # A pad has potential and gradient 0.
+            share[c] = grad[end + c] / max(psi[end + c], _SMALLEST)
+        column = np.uint64(0)
         for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
             part = groups.block_part[b]
             total = np.float32(0)
             weighted = np.float32(0)
-            column = np.uint64(end + block_start)
-            expanded = np.uint64(at + block_start)
-            for c in range(np.uint64(groups.block_width[b])):
-                share = grad[column + c] / psi[column + c]
-                total += share
-                weighted += share * coefficient[expanded + c]
+            for c in range(column, column + np.uint64(groups.block_width[b])):
+                total += share[c]
+                weighted += share[c] * coefficient[at + c]
             q = unary.part_prob[p, part]
             grad_part_prob[p, part] += weighted
             if part == 0:
@@ -691,8 +714,8 @@ def _unary_pullback(
             else:
                 grad_coefficient[1] += total * q
                 grad_coefficient[2] += weighted * q
-            block_start += groups.block_width[b]
-        end += groups.width[g]
+            column += np.uint64(groups.block_width[b])
+        end += width
 
 
 @kernel

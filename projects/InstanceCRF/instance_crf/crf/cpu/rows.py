@@ -14,10 +14,21 @@ from instance_crf.crf.cpu.kernels import Groups, PixelKernel, Pixels, blur_rows,
 from instance_crf.crf.cpu.lattice import Lattice, LatticeRangeError, blur_scalar, splat_scalar
 from instance_crf.crf.cpu.threads import Task, run_tasks
 
-__all__ = ["Rows", "dense_rows", "sparse_rows"]
+__all__ = ["Rows", "aligned_zeros", "dense_rows", "sparse_rows"]
 
 _LINE = 16
 """Columns of a cache line: threads that share rows take as many."""
+
+
+def aligned_zeros(size: int) -> np.ndarray:
+    """(size,) float32 zeros that start with a cache line, so that no row has one more than needed.
+
+    NumPy starts large arrays 16 bytes into a page.
+    """
+    line = 4 * _LINE
+    room = np.zeros(size + _LINE, np.float32)
+    first = (-room.ctypes.data % line) // 4
+    return room[first : first + size]
 
 
 @dataclass
@@ -43,7 +54,7 @@ class Rows:
 
     def zeros(self) -> np.ndarray:
         """Lattice values, all 0."""
-        return np.zeros(self.size, np.float32)
+        return aligned_zeros(self.size)
 
     def blur_tasks(
         self, values: np.ndarray, others: np.ndarray, backward: bool, num_threads: int
