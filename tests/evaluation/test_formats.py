@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import Parsing, PartParsingMetrics
@@ -350,6 +352,88 @@ def test_the_tvg_evaluators_reading_gives_our_ap(tmp_path, pairs):
                     scores.append(float(score))
         value = non_interpolated_or_all_points(hits, scores, count, interpolated=False)
         assert ap[part - 1, 4] == pytest.approx(value)
+
+
+def class_ious(first, second, count):
+    """IoU of each class of two part maps, NaN where neither has it."""
+    both = np.array([((first == k) & (second == k)).sum() for k in range(count)])
+    any_ = np.array([((first == k) | (second == k)).sum() for k in range(count)])
+    return np.where(any_ > 0, both / np.maximum(any_, 1), np.nan)
+
+
+def test_the_mhp_evaluators_reading_gives_our_numbers(tmp_path, pairs):
+    """A person is the parts under its tag; it takes the true person of the best mean IoU."""
+    export("mhp", tmp_path, pairs)
+    rows, num_persons = [], 0
+    for line in (tmp_path / "results.txt").read_text().splitlines():
+        key, *values = line.split()
+        seg, tag = (
+            np.asarray(Image.open(tmp_path / n / f"{key}.png"))
+            for n in ("global_seg", "global_tag")
+        )
+        truth = pairs[key][1]
+        persons = [np.where(truth.object_map == g, truth.part_map, 0) for g in truth.object_ids]
+        num_persons += len(persons)
+        for number, score in zip(values[::2], values[1::2], strict=True):
+            person = np.where(tag == int(number), seg, 0)
+            rows.append((float(score), key, [class_ious(person, t, 5) for t in persons], persons))
+    rows.sort(key=lambda row: -row[0])
+    taken, hits, correct = set(), [], []
+    for _, key, ious, persons in rows:
+        best = int(np.argmax([np.nanmean(v) for v in ious]))
+        hits.append(np.nanmean(ious[best]) > 0.5 and (key, best) not in taken)
+        if hits[-1]:
+            taken.add((key, best))
+            present = len(np.unique(persons[best][persons[best] > 0]))
+            correct.append((ious[best][1:] > 0.5).sum() / present)
+    ap = non_interpolated_or_all_points(hits, [r[0] for r in rows], num_persons, interpolated=True)
+    expected = results_of(pairs)["person_ap"]
+    assert expected["APp50"] == pytest.approx(100 * ap)
+    assert expected["PCP50"] == pytest.approx(100 * sum(correct) / num_persons)
+
+
+def test_the_partpq_evaluators_reading_gives_our_number(tmp_path, pairs):
+    """Channels: scene class, instance, part; IoU > 0.5 matches; parts over the whole image."""
+    export("partpq", tmp_path, pairs, scene_ids=(15,), part_ids=(1, 2, 4, 3))
+    total, hits, false_positives, false_negatives = 0.0, 0, 0, 0
+    for image in json.loads((tmp_path / "images.json").read_text())["images"]:
+        scene, number, part = np.moveaxis(
+            np.asarray(Image.open(tmp_path / image["file_name"])).astype(int), -1, 0
+        )
+        part = np.array([0, 1, 2, 4, 3])[np.where(part == 255, 0, part)]
+        truth = pairs[image["id"]][1]
+        guesses = [(scene == 15) & (number == n) for n in np.unique(number[scene == 15])]
+        trues = [truth.object_map == g for g in truth.object_ids]
+        matched = 0
+        for guess in guesses:
+            for true in trues:
+                if (guess & true).sum() / (guess | true).sum() > 0.5:
+                    counted = ~(true & (truth.part_map == 0))
+                    first = np.where(guess, part, 0)[counted]
+                    second = np.where(true, truth.part_map, 0)[counted]
+                    total += np.nanmean(class_ious(first, second, 5))
+                    matched += 1
+        hits += matched
+        false_positives += len(guesses) - matched
+        false_negatives += len(trues) - matched
+    value = total / (hits + 0.5 * false_positives + 0.5 * false_negatives)
+    assert 0 < value < 1
+    assert results_of(pairs)["panoptic"]["PartPQ"] == pytest.approx(100 * value)
+
+
+def test_cocos_own_evaluation_gives_our_coco_ap(tmp_path, pairs):
+    export("coco", tmp_path / "predictions", pairs)
+    write_coco_truth(tmp_path / "truth", PERSON, [(i, t) for i, (_, t) in pairs.items()])
+    expected = results_of(pairs, protocols="coco")
+    for kind, task in (("parts", "part_apr"), ("objects", "object_apr")):
+        truth = COCO(tmp_path / "truth" / f"{kind}.json")
+        official = COCOeval(
+            truth, truth.loadRes(str(tmp_path / "predictions" / f"{kind}.json")), "segm"
+        )
+        official.evaluate()
+        official.accumulate()
+        precision = official.eval["precision"][:, :, :, 0, -1]  # T, R, K; all areas, 100 detections
+        assert expected[task]["APr_vol"] == pytest.approx(100 * precision[precision > -1].mean())
 
 
 def test_panoptic_json_is_cocos(tmp_path, pairs):
