@@ -198,6 +198,8 @@ def edited_json(path, change):
         (lambda s: s[0].update(category_id=77), "has category 77, expected 1..4"),
         (lambda s: s[0].pop("score"), "score of a segment of image a must be a number, got None"),
         (lambda s: s[0].update(score=float("nan")), "score of a segment of image a must be finite"),
+        (lambda s: s[0].pop("category_id"), "a segment of image a has no 'category_id'"),
+        (lambda s: s.append(s[0]), "image a lists a segment twice"),
     ],
 )
 def test_panoptic_json_that_contradicts_the_png(tmp_path, make_pair, change, message):
@@ -215,7 +217,14 @@ def test_panoptic_files_that_are_broken(tmp_path, make_pair):
     with pytest.raises(ValueError, match=r"a\.png has mode L; a panoptic PNG is RGB"):
         read(tmp_path, "panoptic")
     path = tmp_path / "panoptic.json"
-    path.write_text(path.read_text()[:50])
+    whole = path.read_text()
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"panoptic\.json must be an object with annotations"):
+        read(tmp_path, "panoptic")
+    path.write_text(whole.replace("segments_info", "segments"))
+    with pytest.raises(ValueError, match="an annotation has no 'segments_info'"):
+        read(tmp_path, "panoptic")
+    path.write_text(whole[:50])
     with pytest.raises(ValueError, match=r"panoptic\.json is not JSON, or is cut short"):
         read(tmp_path, "panoptic")
 
@@ -228,6 +237,11 @@ def test_panoptic_files_that_are_broken(tmp_path, make_pair):
         (lambda r: r[0].update(score=None), "score of a region of image a must be a number"),
         (lambda r: r[0]["segmentation"].update(size=[3, 3]), r"is \(3, 3\) \(height, width\)"),
         (lambda r: r[0].pop("segmentation"), "has no RLE or polygon"),
+        (lambda r: r[0]["segmentation"].pop("size"), "has no RLE or polygon"),
+        (lambda r: r[0].update(segmentation=[]), "a polygon of image a is not x, y"),
+        (lambda r: r[0].update(segmentation=[[1, 2, 3]]), "a polygon of image a is not x, y"),
+        (lambda r: r[0].pop("image_id"), "a region has no 'image_id'"),
+        (lambda r: r.append("a"), "a region must be an object with image_id; got 'a'"),
     ],
 )
 def test_coco_results_that_are_wrong(tmp_path, make_pair, change, message):

@@ -21,7 +21,7 @@ from pycocotools import mask as mask_util
 from ...data.schema import PartTaxonomy
 from ..parsing import Parsing
 from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
-from .panoptic import coco_categories, load_json
+from .panoptic import coco_categories, load_json, require_keys
 
 __all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
 
@@ -174,7 +174,9 @@ class COCOTruth(_COCOFiles):
             content = load_json(path)
             if not isinstance(content, dict) or "images" not in content:
                 raise ValueError(f"{path} is not a COCO ground truth: it has no 'images'.")
+            require_keys(content, ("annotations",), str(path))
             for image in content["images"]:
+                require_keys(image, ("id", "height", "width"), f"{path}: an image")
                 self.sizes[str(image["id"])] = (image["height"], image["width"])
             self._rows[kind] = _by_image(content["annotations"], self.sizes, path)
 
@@ -223,6 +225,7 @@ class COCOPredictions(_COCOFiles):
 def _by_image(rows: list[dict], sizes: dict, path: Path) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for row in rows:
+        require_keys(row, ("image_id",), f"{path}: a region")
         image_id = str(row["image_id"])
         if image_id not in sizes:
             raise ValueError(f"{path} has a region of image {image_id}, which has no ground truth.")
@@ -239,8 +242,13 @@ def _mask(row: dict, size: tuple[int, int], path: Path) -> dict:
     segmentation = row.get("segmentation")
     height, width = size
     if isinstance(segmentation, list):
+        if not segmentation or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
+            raise ValueError(
+                f"{path}: a polygon of image {row['image_id']} is not x, y, x, y, ... of at least "
+                "three points."
+            )
         return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-    if not isinstance(segmentation, dict) or "counts" not in segmentation:
+    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError(f"{path}: a region of image {row['image_id']} has no RLE or polygon.")
     if tuple(segmentation["size"]) != (height, width):
         raise ValueError(

@@ -85,7 +85,11 @@ class MHPPredictions(ParsingReader):
         if not self.table.is_file():
             raise FileNotFoundError(f"{self.table} does not exist; the mhp format needs it.")
         self._persons: dict[str, list[tuple[int, float]]] = {}
-        for number, line in enumerate(self.table.read_text().splitlines(), start=1):
+        try:
+            lines = self.table.read_text().splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.table} is not a text file.") from None
+        for number, line in enumerate(lines, start=1):
             if not line.split():
                 continue
             key, *values = line.split()

@@ -165,6 +165,10 @@ class _PanopticFiles(ParsingReader):
                 f"The folder {self.folder} does not exist; it must hold the PNGs of "
                 f"{self.json_path}."
             )
+        require_keys(content, ("annotations",), str(self.json_path))
+        for annotation in content["annotations"]:
+            keys = ("image_id", "file_name", "segments_info")
+            require_keys(annotation, keys, f"{self.json_path}: an annotation")
         self._annotations = {str(a["image_id"]): a for a in content["annotations"]}
         # Results of others may come without categories; the background's id is then ours.
         self._background = {
@@ -186,7 +190,12 @@ class _PanopticFiles(ParsingReader):
         path = self.folder / annotation["file_name"]
         ids = _read_ids(path)
         segments = annotation["segments_info"]
+        for segment in segments:
+            where = f"{self.json_path}: a segment of image {image_id}"
+            require_keys(segment, ("id", "category_id"), where)
         known = {int(s["id"]) for s in segments}
+        if len(known) < len(segments):
+            raise ValueError(f"{self.json_path}: image {image_id} lists a segment twice.")
         present = set(np.unique(ids).tolist()) - {0}
         for extra in sorted(present - known):
             raise ValueError(
@@ -303,6 +312,15 @@ def load_json(path: Path):
         raise FileNotFoundError(f"{path} does not exist.") from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON, or is cut short: {error}") from None
+
+
+def require_keys(row: object, keys: Sequence[str], where: str) -> None:
+    """Refuse what is no JSON object with ``keys``; ``where`` opens the message."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} must be an object with {', '.join(keys)}; got {row!r:.60}.")
+    missing = [key for key in keys if key not in row]
+    if missing:
+        raise ValueError(f"{where} has no {missing[0]!r}.")
 
 
 def _segment(ids: NDArray, segment_id: int, category: int) -> dict:
