@@ -12,7 +12,8 @@ demo: install
 	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/pretrain.yaml \
 		OUTPUT_DIR $(DEMO)/pretrain
 	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/parts.yaml \
-		MODEL.WEIGHTS $(DEMO)/pretrain/model_final.pth OUTPUT_DIR $(DEMO)/parts
+		MODEL.WEIGHTS $(DEMO)/pretrain/model_final.pth OUTPUT_DIR $(DEMO)/parts \
+		DATASETS.TEST "()"
 	$(BIN)/python tools/train_net.py --config-file $(CONFIGS)/instance_crf.yaml \
 		MODEL.WEIGHTS $(DEMO)/parts/model_final.pth OUTPUT_DIR $(DEMO)
 
