@@ -190,6 +190,22 @@ def _potential_row(unary, groups, pixels, k, coefficient, psi):
 
 
 @kernel(inline=True)
+def _six_corners(one, p, factor):
+    """Barycentric weights times a factor, and vertices, of pixel p in a bilateral lattice."""
+    w, v = one.weight, one.vertex
+    low = w[p, 0] * factor, w[p, 1] * factor, w[p, 2] * factor
+    high = w[p, 3] * factor, w[p, 4] * factor, w[p, 5] * factor
+    return low + high, (v[p, 0], v[p, 1], v[p, 2], v[p, 3], v[p, 4], v[p, 5])
+
+
+@kernel(inline=True)
+def _three_corners(one, p, factor):
+    """The same in a spatial lattice."""
+    w, v = one.weight, one.vertex
+    return (w[p, 0] * factor, w[p, 1] * factor, w[p, 2] * factor), (v[p, 0], v[p, 1], v[p, 2])
+
+
+@kernel(inline=True)
 def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backward, row):
     """Messages of the labels of active pixel k: both kernels, weighted and normalised.
 
@@ -202,13 +218,9 @@ def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backwa
     else:
         scale_b = np.float32(bilateral.strength) * bilateral.weight_out[p]
         scale_s = np.float32(spatial.strength) * spatial.weight_out[p]
-    w, v, at = bilateral.weight, bilateral.vertex, bilateral.position
-    w0, w1, w2 = w[p, 0] * scale_b, w[p, 1] * scale_b, w[p, 2] * scale_b
-    w3, w4, w5 = w[p, 3] * scale_b, w[p, 4] * scale_b, w[p, 5] * scale_b
-    v0, v1, v2, v3, v4, v5 = v[p, 0], v[p, 1], v[p, 2], v[p, 3], v[p, 4], v[p, 5]
-    u, z, to = spatial.weight, spatial.vertex, spatial.position
-    u0, u1, u2 = u[p, 0] * scale_s, u[p, 1] * scale_s, u[p, 2] * scale_s
-    z0, z1, z2 = z[p, 0], z[p, 1], z[p, 2]
+    (w0, w1, w2, w3, w4, w5), (v0, v1, v2, v3, v4, v5) = _six_corners(bilateral, p, scale_b)
+    (u0, u1, u2), (z0, z1, z2) = _three_corners(spatial, p, scale_s)
+    at, to = bilateral.position, spatial.position
     end = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
@@ -234,13 +246,9 @@ def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backwa
 def _splat_row(pixels, groups, k, bilateral, spatial, scale_b, scale_s, new_b, new_s, row):
     """Adds a row of active pixel k, times the scales, to the lattice values of both kernels."""
     p = pixels.index[k]
-    w, v, at = bilateral.weight, bilateral.vertex, bilateral.position
-    w0, w1, w2 = w[p, 0] * scale_b, w[p, 1] * scale_b, w[p, 2] * scale_b
-    w3, w4, w5 = w[p, 3] * scale_b, w[p, 4] * scale_b, w[p, 5] * scale_b
-    v0, v1, v2, v3, v4, v5 = v[p, 0], v[p, 1], v[p, 2], v[p, 3], v[p, 4], v[p, 5]
-    u, z, to = spatial.weight, spatial.vertex, spatial.position
-    u0, u1, u2 = u[p, 0] * scale_s, u[p, 1] * scale_s, u[p, 2] * scale_s
-    z0, z1, z2 = z[p, 0], z[p, 1], z[p, 2]
+    (w0, w1, w2, w3, w4, w5), (v0, v1, v2, v3, v4, v5) = _six_corners(bilateral, p, scale_b)
+    (u0, u1, u2), (z0, z1, z2) = _three_corners(spatial, p, scale_s)
+    at, to = bilateral.position, spatial.position
     start = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
