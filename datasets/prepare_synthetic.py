@@ -29,6 +29,7 @@ import cv2
 
 from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
+from instance_crf.data.prepare import replace_folder
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
 
 VERSION = 2
@@ -105,13 +106,7 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
         (unfinished / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
     for split, folder in SPLIT_FOLDERS.items():
         write_split(unfinished / folder, split, parameters, workers)
-    # Moved aside before it is removed: what is left of it must not look complete either.
-    replaced = root.with_name(f".{root.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if root.exists():
-        root.rename(replaced)
-    unfinished.rename(root)
-    shutil.rmtree(replaced, ignore_errors=True)
+    replace_folder(unfinished, root)
     counts = ", ".join(f"{s['pictures']} {name}" for name, s in parameters["splits"].items())
     print(f"{root}: {counts} pictures")
 

@@ -36,6 +36,7 @@ __all__ = [
     "link_or_copy",
     "merge_person_maps",
     "prepare_split",
+    "replace_folder",
     "require_folder",
     "write_taxonomy",
 ]
@@ -128,7 +129,7 @@ def prepare_split(
         temporary.write_text("".join(f"{i}\n" for i in ids))
     write_taxonomy(root, taxonomy)
     journal.path.unlink()
-    _replace_folder(folder, final)
+    replace_folder(folder, final)
     print(f"{final}: {len(ids)} images.")
     return True
 
@@ -222,7 +223,7 @@ def _check_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
         raise PreparationError(str(error)) from None
 
 
-def _replace_folder(new: Path, final: Path) -> None:
+def replace_folder(new: Path, final: Path) -> None:
     """Rename ``new`` to ``final``; what was there is moved away first and removed last."""
     old = final.with_name(final.name + ".old")
     if old.exists():
