@@ -629,12 +629,17 @@ def pullback(
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
     grad = np.empty(groups.max_row, np.float32)
-    share = np.empty(groups.max_row, np.float32)
+    weighted = np.empty(groups.max_row, np.float32)
     coefficient = np.empty(groups.part.shape[0], np.float32)
     limit = bilateral.limit + spatial.limit
+    scattered = not first and _is_scattered(bilateral)
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b, new_b)
+            if seed == 0:
+                _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, grad_b, grad_b)
         if seed == 1 and (label[p] < 0 or seed_label[p] == 0):
             continue
         if unary.pattern[p] != pattern:
@@ -680,7 +685,7 @@ def pullback(
             coefficient,
             psi,
             grad,
-            share,
+            weighted,
             grad_part_prob,
             grad_coefficient,
         )
@@ -691,39 +696,41 @@ def pullback(
 
 @kernel(inline=True)
 def _unary_pullback(
-    unary, groups, pixels, k, coefficient, psi, grad, share, grad_part_prob, grad_coefficient
+    unary, groups, pixels, k, coefficient, psi, grad, weighted, grad_part_prob, grad_coefficient
 ):
     """Gradient of log psi = log(a Q + epsilon) with respect to Q and a.
 
     Args:
-        share: room for a row; not ``grad``, so that the division is vectorised.
+        weighted: room for a row.
     """
-    p = pixels.index[k]
+    p = np.uint64(pixels.index[k])
     end = np.uint64(0)
+    total_sum = np.float32(0)
+    weighted_sum = np.float32(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
         at = np.uint64(groups.start[g])
         width = np.uint64(groups.width[g])
         for c in range(width):
             # A pad has potential and gradient 0.
-            share[c] = grad[end + c] / max(psi[end + c], _SMALLEST)
+            share = grad[end + c] / max(psi[end + c], _SMALLEST)
+            q = unary.part_prob[p, np.uint64(groups.part[at + c])]
+            weighted[c] = share * coefficient[at + c]
+            total_sum += share * q
+            weighted_sum += weighted[c] * q
         column = np.uint64(0)
         for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
-            part = groups.block_part[b]
             total = np.float32(0)
-            weighted = np.float32(0)
             for c in range(column, column + np.uint64(groups.block_width[b])):
-                total += share[c]
-                weighted += share[c] * coefficient[at + c]
-            q = unary.part_prob[p, part]
-            grad_part_prob[p, part] += weighted
-            if part == 0:
-                grad_coefficient[0] += total * q
-            else:
-                grad_coefficient[1] += total * q
-                grad_coefficient[2] += weighted * q
+                total += weighted[c]
+            grad_part_prob[p, groups.block_part[b]] += total
             column += np.uint64(groups.block_width[b])
         end += width
+    # Background is the first column of the first group, which every pixel has.
+    share = grad[0] / max(psi[0], _SMALLEST) * unary.part_prob[p, 0]
+    grad_coefficient[0] += share
+    grad_coefficient[1] += total_sum - share
+    grad_coefficient[2] += weighted_sum - share * np.float32(unary.background)
 
 
 @kernel
