@@ -19,6 +19,8 @@ thread and has no backward.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import sys
@@ -173,9 +175,10 @@ def _forget_image_sizes() -> None:
     """Empties what is cached between images of the same size: the next may have another."""
     from instance_crf.crf.cpu import inference, lattice
 
-    for cached in (inference.spatial_lattice, inference._positions, inference._everywhere):
+    for cached in (inference.spatial_lattice, inference._everywhere):
         cached.cache_clear()
-    lattice.tile_order.cache_clear()
+    for cached in (lattice.tile_order, lattice.tile_positions):
+        cached.cache_clear()
 
 
 def make_variants(case: Case, args: argparse.Namespace) -> dict[str, object]:
@@ -255,6 +258,7 @@ def _errors(variants: dict, scenes: list[Scene]) -> dict[str, dict[str, float]]:
 
 def _peak_mib(variant, what: str, scene: Scene) -> float | None:
     """Peak of the resident memory above what was there before; Linux only."""
+    _return_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -262,6 +266,14 @@ def _peak_mib(variant, what: str, scene: Scene) -> float | None:
     before = _status_kib("VmRSS")
     getattr(variant, what)(scene)
     return (_status_kib("VmHWM") - before) / 1024
+
+
+def _return_free_memory() -> None:
+    """Gives memory that was freed back to the system, or it would hide what is allocated next."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status_kib(key: str) -> int:

@@ -34,7 +34,7 @@ from instance_crf.crf.cpu.kernels import (
     update,
     write_marginals,
 )
-from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order
+from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order, tile_positions
 from instance_crf.crf.cpu.rows import Rows, aligned_zeros, dense_rows, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
@@ -46,8 +46,10 @@ _FEW_LABELS = 64
 """So few labels are faster to keep than to bound."""
 _WORTH_DROPPING = 0.6
 """Largest share of the labels that may remain for the bookkeeping of dropped ones to pay."""
-_MAX_KEPT = 3.0
+_MAX_KEPT = 6.0
 """Lattice values kept for the backward pass, in units of N·L; beyond it some are recomputed."""
+_ALWAYS_KEPT = 2**24
+"""So many numbers (64 MiB) are kept in any case."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class CpuInference:
                 for a, b in split_range(self.num_pixels, self.num_threads)
             ]
         )
-        x, y = _positions(problem.height, problem.width)
+        x, y = tile_positions(problem.height, problem.width)
         background = problem.global_weight + problem.box_weight * problem.background_score
         return Unary(
             rows,
@@ -301,7 +303,8 @@ class CpuInference:
         iterations = self.problem.num_iterations
         values_size = sum(rows.size for rows in self._rows)
         self._interval = 1
-        if iterations * values_size > _MAX_KEPT * self.num_pixels * self.num_labels:
+        room = max(_ALWAYS_KEPT, _MAX_KEPT * self.num_pixels * self.num_labels)
+        if iterations * values_size > room:
             self._interval = math.isqrt(iterations - 1) + 1
         old: list[np.ndarray] | None = None
         spare: list[np.ndarray] | None = None
@@ -516,13 +519,6 @@ def spatial_lattice(
 ) -> Lattice:
     """The lattice of the spatial kernel, which all images of a size share."""
     return build_lattice(height, width, theta, normalization=normalization, num_threads=num_threads)
-
-
-@lru_cache(maxsize=8)
-def _positions(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) float32 column and row of each pixel in the order of the kernels."""
-    y, x = np.divmod(tile_order(height, width), width)
-    return x.astype(np.float32), y.astype(np.float32)
 
 
 @lru_cache(maxsize=8)

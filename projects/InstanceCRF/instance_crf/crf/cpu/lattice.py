@@ -15,14 +15,26 @@ from typing import NamedTuple
 import numpy as np
 
 from instance_crf.crf.cpu.jit import kernel
+from instance_crf.crf.cpu.lanes import prefetch
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
-__all__ = ["END", "Lattice", "LatticeRangeError", "build_lattice", "tile_order"]
+__all__ = [
+    "END",
+    "Lattice",
+    "LatticeRangeError",
+    "build_lattice",
+    "tile_order",
+    "tile_positions",
+]
 
 END = 0xFFFFFFFF
 """Ends a chain in a sequence of rows."""
 
 _TILE = 16
+_BLOCK = 64
+"""Pixels that are embedded together."""
+_AHEAD = 8
+"""Keys between the prefetch of a table's slot and its use."""
 _TINY = np.float32(1e-20)
 
 
@@ -70,6 +82,13 @@ def tile_order(height: int, width: int) -> np.ndarray:
     return order
 
 
+@lru_cache(maxsize=8)
+def tile_positions(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) float32 column and row of each pixel in the order of ``tile_order``."""
+    y, x = np.divmod(tile_order(height, width), width)
+    return x.astype(np.float32), y.astype(np.float32)
+
+
 def build_lattice(
     height: int,
     width: int,
@@ -105,10 +124,11 @@ def build_lattice(
     keys = np.empty(pixels, np.int64)
     weight = np.empty((pixels, dim + 1), np.float32)
     ranges = split_range(pixels, num_threads)
-    embed = (order, width, scale, image, lowest, simplex_shift, keys, weight)
+    x, y = tile_positions(height, width)
+    embed = (order, x, y, scale, image, lowest, simplex_shift, keys, weight)
     run_tasks([(_embed, (a, b, *embed)) for a, b in ranges])
     simplex = np.empty(pixels, np.int32)
-    simplices = _distinct(keys, simplex)
+    simplices, _ = _number_keys(keys, simplex)
     vertex_of_simplex, up, down = _number_vertices(
         simplices, lowest, highest, simplex_shift, low, shift, num_threads
     )
@@ -165,123 +185,145 @@ def _bit_fields(largest: np.ndarray, reserved: int = 0) -> np.ndarray:
 
 
 @kernel
-def _embed(start, end, order, width, scale, image, lowest, shift, keys, weight):
+def _embed(start, end, order, x, y, scale, image, lowest, shift, keys, weight):
     """Simplex and barycentric weights of pixels start..end; see _enclosing_simplices.
 
     The key of a simplex holds the ranks of its first F coordinates, 3 bits each, and above them
-    the coordinates of its rounded point in steps of F + 1.
+    the coordinates of its rounded point in steps of F + 1. Blocks of pixels go through each step
+    together, which the compiler turns into vector instructions.
     """
     dim = scale.shape[0]
     step = np.float32(dim + 1)
-    feature = np.empty(dim, np.float32)
-    elevated = np.empty(dim + 1, np.float32)
-    whole = np.empty(dim + 1, np.int32)
-    residual = np.empty(dim + 1, np.float32)
-    rank = np.empty(dim + 1, np.int32)
-    barycentric = np.empty(dim + 2, np.float32)
-    for p in range(start, end):
-        pixel = order[p]
-        feature[0] = np.float32(pixel % width)
-        feature[1] = np.float32(pixel // width)
+    feature = np.empty((dim, _BLOCK), np.float32)
+    tail = np.empty(_BLOCK, np.float32)
+    total = np.empty(_BLOCK, np.int32)
+    whole = np.empty((dim + 1, _BLOCK), np.int32)
+    residual = np.empty((dim + 1, _BLOCK), np.float32)
+    rank = np.empty((dim + 1, _BLOCK), np.int32)
+    by_rank = np.empty((dim + 1, _BLOCK), np.float32)
+    key = np.empty(_BLOCK, np.int64)
+    for first in range(start, end, _BLOCK):
+        block = range(min(_BLOCK, end - first))
+        for n in block:
+            feature[0, n] = x[first + n]
+            feature[1, n] = y[first + n]
         for i in range(2, dim):
-            feature[i] = image[i - 2, pixel]
+            for n in block:
+                feature[i, n] = image[i - 2, order[first + n]]
 
-        tail = np.float32(0)
-        for i in range(dim, 0, -1):
-            scaled = feature[i - 1] * scale[i - 1]
-            elevated[i] = tail - np.float32(i) * scaled
-            tail += scaled
-        elevated[0] = tail
+        # Elevate, and round to the nearest point whose coordinates are multiples of F + 1.
+        for n in block:
+            tail[n] = 0
+            total[n] = 0
+        for i in range(dim, -1, -1):
+            for n in block:
+                scaled = feature[i - 1, n] * scale[i - 1] if i else np.float32(0)
+                elevated = tail[n] - np.float32(i) * scaled
+                tail[n] += scaled
+                whole[i, n] = np.int32(np.floor(elevated / step + np.float32(0.5)))
+                residual[i, n] = elevated - np.float32(whole[i, n]) * step
+                total[n] += whole[i, n]
 
-        total = 0
+        # Rank the residuals, and walk back where rounding left the hyperplane.
         for i in range(dim + 1):
-            whole[i] = np.int32(np.floor(elevated[i] / step + np.float32(0.5)))
-            residual[i] = elevated[i] - np.float32(whole[i]) * step
-            total += whole[i]
-            rank[i] = 0
+            for n in block:
+                rank[i, n] = total[n]
         for i in range(dim):
             for j in range(i + 1, dim + 1):
-                if residual[i] < residual[j]:
-                    rank[i] += 1
-                else:
-                    rank[j] += 1
+                for n in block:
+                    less = np.int32(residual[i, n] < residual[j, n])
+                    rank[i, n] += less
+                    rank[j, n] += np.int32(1) - less
         for i in range(dim + 1):
-            rank[i] += total
-            if rank[i] < 0:
-                rank[i] += dim + 1
-                whole[i] += 1
-                residual[i] -= step
-            elif rank[i] > dim:
-                rank[i] -= dim + 1
-                whole[i] -= 1
-                residual[i] += step
+            for n in block:
+                back = np.int32(rank[i, n] < 0) - np.int32(rank[i, n] > dim)
+                rank[i, n] += back * np.int32(dim + 1)
+                whole[i, n] += back
+                residual[i, n] = (residual[i, n] - np.float32(back) * step) / step
 
-        for i in range(dim + 2):
-            barycentric[i] = 0
-        for i in range(dim + 1):
-            value = residual[i] / step
-            barycentric[dim - rank[i]] += value
-            barycentric[dim + 1 - rank[i]] -= value
-        barycentric[0] += np.float32(1) + barycentric[dim + 1]
+        for r in range(dim + 1):
+            for n in block:
+                by_rank[r, n] = 0
+            for i in range(dim + 1):
+                for n in block:
+                    by_rank[r, n] += residual[i, n] if rank[i, n] == r else np.float32(0)
+        for n in block:
+            weight[first + n, 0] = np.float32(1) + by_rank[dim, n] - by_rank[0, n]
+            for r in range(1, dim + 1):
+                weight[first + n, r] = by_rank[dim - r, n] - by_rank[dim + 1 - r, n]
 
-        key = np.int64(0)
+        for n in block:
+            key[n] = 0
         for i in range(dim):
-            key |= np.int64(rank[i]) << (3 * i)
-            key |= (np.int64(whole[i]) - lowest[i]) << shift[i]
-        keys[p] = key
-        for i in range(dim + 1):
-            weight[p, i] = barycentric[i]
+            for n in block:
+                key[n] |= np.int64(rank[i, n]) << (3 * i)
+                key[n] |= (np.int64(whole[i, n]) - lowest[i]) << shift[i]
+        for n in block:
+            keys[first + n] = key[n]
 
 
 @kernel(inline=True)
-def _slot(table_key, key):
-    """Index of ``key`` in an open-addressing table, or of the free slot where it belongs."""
-    mask = np.uint64(table_key.shape[0] - 1)
+def _home(table, key):
+    """The slot of an open-addressing table where the search for a key begins."""
     slot = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
-    slot &= mask
-    while table_key[slot] != -1 and table_key[slot] != key:
+    return slot & np.uint64(table.shape[0] - 1)
+
+
+@kernel(inline=True)
+def _slot(table, key):
+    """Index of ``key`` in an open-addressing table, or of the free slot where it belongs.
+
+    A slot is (key, number), the key -1 if it is free.
+    """
+    mask = np.uint64(table.shape[0] - 1)
+    slot = _home(table, key)
+    while table[slot, 0] != -1 and table[slot, 0] != key:
         slot = (slot + np.uint64(1)) & mask
     return slot
 
 
 @kernel
-def _distinct(keys, index):
-    """Distinct keys in the order in which they come; writes the index of each key among them."""
-    table = np.full(1 << 14, -1, np.int64)
-    table_id = np.empty(1 << 14, np.int32)
+def _number_keys(keys, index):
+    """Numbers distinct keys in the order in which they come; writes the number of each key.
+
+    Returns:
+        The distinct keys and the table of them.
+    """
+    table = np.full((1 << 14, 2), -1, np.int64)
     found = np.empty(1 << 13, np.int64)
     count = 0
-    for p in range(keys.shape[0]):
+    length = keys.shape[0]
+    for p in range(length):
+        prefetch(table, np.uint64(2) * _home(table, keys[min(p + _AHEAD, length - 1)]))
         key = keys[p]
         if p > 0 and key == keys[p - 1]:
             index[p] = index[p - 1]
             continue
         slot = _slot(table, key)
-        if table[slot] == -1:
+        if table[slot, 0] == -1:
             if count == found.shape[0]:
-                found, table, table_id = _grow(found, table)
+                found, table = _grow(found, table)
                 slot = _slot(table, key)
-            table[slot] = key
-            table_id[slot] = count
+            table[slot, 0] = key
+            table[slot, 1] = count
             found[count] = key
             count += 1
-        index[p] = table_id[slot]
-    return found[:count].copy()
+        index[p] = table[slot, 1]
+    return found[:count].copy(), table
 
 
 @kernel
 def _grow(found, table):
-    """Four times the room for the distinct keys, and a table of them twice as large."""
+    """Four times the room for the distinct keys, and a table of them four times as large."""
     count = found.shape[0]
     bigger = np.empty(4 * count, np.int64)
     bigger[:count] = found
-    table = np.full(4 * table.shape[0], -1, np.int64)
-    table_id = np.empty(table.shape[0], np.int32)
+    table = np.full((4 * table.shape[0], 2), -1, np.int64)
     for i in range(count):
         slot = _slot(table, found[i])
-        table[slot] = found[i]
-        table_id[slot] = i
-    return bigger, table, table_id
+        table[slot, 0] = found[i]
+        table[slot, 1] = i
+    return bigger, table
 
 
 def _number_vertices(
@@ -308,7 +350,7 @@ def _number_vertices(
     mask = ((np.int64(1) << field) - 1).astype(np.int64)
     layout = (simplices, lowest, simplex_shift, mask, low, shift, local)
     classes = run_tasks([(_number_class, (c, *layout)) for c in range(corners)], num_threads)
-    counts = np.array([len(found) for found, _, _ in classes])
+    counts = np.array([len(found) for found, _ in classes])
     base = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     local += base[:-1]
 
@@ -323,15 +365,13 @@ def _number_vertices(
         for c in range(corners):
             # A step takes one off every coordinate modulo F + 1, so it leads to the class below.
             other = (c - 1) % corners
-            _, table, table_id = classes[other]
             tasks.append(
                 (
                     _find_neighbours,
                     (
                         classes[c][0],
                         step,
-                        table,
-                        table_id,
+                        classes[other][1],
                         base[other],
                         base[c],
                         up[direction],
@@ -348,40 +388,29 @@ def _number_class(corner, simplices, lowest, simplex_shift, mask, low, shift, lo
     """Numbers the vertices of one remainder class: their keys and the table of them."""
     dim = lowest.shape[0]
     keys = np.empty(simplices.shape[0], np.int64)
-    for s in range(simplices.shape[0]):
-        key = np.int64(0)
+    for first in range(0, keys.shape[0], _BLOCK):
+        block = range(first, min(first + _BLOCK, keys.shape[0]))
+        for s in block:
+            keys[s] = 0
         for i in range(dim):
-            rank = (simplices[s] >> (3 * i)) & 7
-            offset = corner if rank <= dim - corner else corner - (dim + 1)
-            whole = ((simplices[s] >> simplex_shift[i]) & mask[i]) + lowest[i]
-            key |= (whole * (dim + 1) + offset - low[i]) << shift[i]
-        keys[s] = key
-    table = np.full(1 << 12, -1, np.int64)
-    table_id = np.empty(1 << 12, np.int32)
-    found = np.empty(1 << 11, np.int64)
-    count = 0
-    for s in range(simplices.shape[0]):
-        slot = _slot(table, keys[s])
-        if table[slot] == -1:
-            if count == found.shape[0]:
-                found, table, table_id = _grow(found, table)
-                slot = _slot(table, keys[s])
-            table[slot] = keys[s]
-            table_id[slot] = count
-            found[count] = keys[s]
-            count += 1
-        local[s, corner] = table_id[slot]
-    return found[:count].copy(), table, table_id
+            for s in block:
+                rank = (simplices[s] >> (3 * i)) & 7
+                offset = corner if rank <= dim - corner else corner - (dim + 1)
+                whole = ((simplices[s] >> simplex_shift[i]) & mask[i]) + lowest[i]
+                keys[s] |= (whole * (dim + 1) + offset - low[i]) << shift[i]
+    return _number_keys(keys, local[:, corner])
 
 
 @kernel
-def _find_neighbours(keys, step, table, table_id, other_base, base, up, down):
+def _find_neighbours(keys, step, table, other_base, base, up, down):
     for i in range(keys.shape[0]):
+        ahead = keys[min(i + _AHEAD, keys.shape[0] - 1)] + step
+        prefetch(table, np.uint64(2) * _home(table, ahead))
         slot = _slot(table, keys[i] + step)
         v = base + i
         up[v] = -1
-        if table[slot] != -1:
-            up[v] = other_base + table_id[slot]
+        if table[slot, 0] != -1:
+            up[v] = other_base + table[slot, 1]
             down[up[v]] = v
 
 
