@@ -1,10 +1,13 @@
-"""Which parts are worth keeping at which pixels.
+"""Which labels are worth keeping at which pixels.
 
-At most pixels nearly all labels are hopeless. Bounds on the total marginal of each part, valid at
-every iteration, cost a mean-field over P + 1 channels; where the bound stays below the threshold,
-all labels of the part are dropped at the pixel. See `kernels.bound_update` for the inequality.
+At most pixels nearly all labels are hopeless. Bounds on marginals, valid at every iteration, are
+cheap, as they tell no detections apart: `foreground_bound` is a mean-field of one number per pixel,
+`part_bounds` one of P + 1 at the pixels that remain. What stays below the threshold is dropped.
 
-Shape letters: N pixels, P parts.
+Messages are never negative and grow with the marginals that are filtered. So an upper bound of one
+iteration's marginals gives one of the messages, and that one of the next marginals.
+
+Shape letters: N pixels, K active pixels, P parts, T iterations.
 """
 
 from __future__ import annotations
@@ -14,49 +17,90 @@ from collections.abc import Callable
 import numpy as np
 
 from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
-from instance_crf.crf.cpu.lattice import Lattice
-from instance_crf.crf.cpu.rows import Rows, aligned_zeros, dense_rows
+from instance_crf.crf.cpu.lattice import Lattice, filter_scalar
+from instance_crf.crf.cpu.rows import Rows, aligned_zeros, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
-__all__ = ["active_parts"]
+__all__ = ["foreground_bound", "part_bounds", "unary_shares"]
 
-_WORTH_BOUNDING = 0.4
-"""Least fraction of (pixel, part) pairs that must look droppable before messages."""
+_TINY = np.float32(1e-30)
 
 
-def active_parts(
-    unary: Unary,
-    part_first: np.ndarray,
-    part_last: np.ndarray,
+def unary_shares(
+    unary: Unary, part_first: np.ndarray, part_last: np.ndarray, num_threads: int
+) -> np.ndarray:
+    """(N, P + 1) share of background and of each part in the normalised unary, and pads.
+
+    Args:
+        part_first, part_last: (P + 1,) range of the detections that own each part.
+    """
+    pixels, channels = unary.part_prob.shape
+    shares = np.zeros((pixels, -(-channels // PAD) * PAD), np.float32)
+    ranges = split_range(pixels, num_threads)
+    run_tasks([(part_mass, (a, b, unary, part_first, part_last, shares)) for a, b in ranges])
+    return shares
+
+
+def foreground_bound(
+    shares: np.ndarray,
+    lattices: tuple[Lattice, Lattice],
+    strengths: tuple[float, float],
+    num_iterations: int,
+    num_threads: int,
+) -> np.ndarray:
+    """(N,) what all labels but the background together never exceed.
+
+    With f the bound so far, e_0 the share of the background and K the weighted kernels, no label's
+    message exceeds K f, and the background's is at least K (1 - f). So
+
+        f <- (1 - e_0) exp(K f) / (e_0 exp(K (1 - f)) + (1 - e_0) exp(K f)).
+    """
+    background = shares[:, 0]
+    bound = highest = 1 - background
+    odds = np.log((bound + _TINY) / (background + _TINY))
+    for lattice, strength in zip(lattices, strengths, strict=True):
+        odds -= np.float32(strength) * lattice.row_sum
+    for _ in range(num_iterations):
+        tasks = [(filter_scalar, (lattice, bound, 1)) for lattice in lattices]
+        exponent = odds.copy()
+        for strength, message in zip(strengths, run_tasks(tasks, num_threads), strict=True):
+            exponent += np.float32(2 * strength) * message
+        with np.errstate(over="ignore"):
+            bound = 1 / (1 + np.exp(-exponent))
+        highest = np.maximum(highest, bound)
+    return highest
+
+
+def part_bounds(
+    shares: np.ndarray,
+    active: np.ndarray,
     lattices: tuple[Lattice, Lattice],
     strengths: tuple[float, float],
     num_iterations: int,
     threshold: float,
     num_threads: int,
     blur: Callable[[Rows, Rows, list, list, bool], None],
-) -> np.ndarray | None:
-    """(N, P + 1) bool, whether a part may ever exceed the threshold; None if few are below it.
+) -> np.ndarray:
+    """(N, P + 1) what each part, all detections together, never exceeds; 0 where inactive.
+
+    See `kernels.bound_update` for the inequality.
 
     Args:
-        part_first, part_last: (P + 1,) range of the detections that own each part.
+        active: (N,) bool; elsewhere all parts together stay below the threshold.
         blur: merges what threads splatted and blurs it, see `inference`.
     """
-    pixels, channels = unary.part_prob.shape
-    groups = _one_group(channels)
-    mass = np.zeros((pixels, groups.max_row), np.float32)
-    ranges = split_range(pixels, num_threads)
-    run_tasks([(part_mass, (a, b, unary, part_first, part_last, mass)) for a, b in ranges])
-    droppable = np.count_nonzero(mass[:, 1:channels] < threshold)
-    if droppable < _WORTH_BOUNDING * pixels * (channels - 1):
-        return None
-
-    everywhere = Pixels(
-        np.arange(pixels, dtype=np.int32),
-        np.arange(pixels + 1, dtype=np.int64),
-        np.zeros(pixels, np.int16),
-    )
-    rows = [dense_rows(*each) for each in zip(lattices, [groups] * 2, strengths, strict=True)]
-    highest = np.zeros_like(mass)
+    groups = _one_group(shares.shape[1])
+    index = active.nonzero()[0].astype(np.int32)
+    count = len(index)
+    pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
+    inactive = np.full(shares.shape[1], threshold, np.float32)
+    inactive[0] = 1 - threshold
+    rows = [
+        sparse_rows(lattice, groups, pixels, active.astype(np.uint64), inactive, strength, 1)
+        for lattice, strength in zip(lattices, strengths, strict=True)
+    ]
+    highest = np.zeros_like(shares)
+    ranges = split_range(count, num_threads)
     old = [np.zeros(1, np.float32)] * 2
     new = [row.zeros() for row in rows]
     others = [aligned_zeros((len(ranges) - 1) * row.size).reshape(-1, row.size) for row in rows]
@@ -66,7 +110,7 @@ def active_parts(
         tasks = []
         for t, (a, b) in enumerate(ranges):
             target = new if t == 0 else [other[t - 1] for other in others]
-            common = (everywhere, groups, mass, rows[0].kernel, rows[1].kernel, first, *old)
+            common = (pixels, groups, shares, rows[0].kernel, rows[1].kernel, first, *old)
             tasks.append((bound_update, (a, b, *common, last, *target, highest)))
         run_tasks(tasks)
         if last:
@@ -75,15 +119,12 @@ def active_parts(
         old, new = new, spare if first else old
         for values in new:
             values.fill(0)
-    active = highest[:, :channels] >= threshold
-    active[:, 0] = True
-    return active
+    return highest
 
 
-def _one_group(channels: int) -> Groups:
+def _one_group(width: int) -> Groups:
     """A single group of rows with a column per part."""
     nothing = np.zeros(1, np.int64)
-    width = -(-channels // PAD) * PAD
     return Groups(
         width=np.array([width], np.int64),
         start=nothing,

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from instance_crf.crf.cpu.activity import active_parts
+from instance_crf.crf.cpu.activity import foreground_bound, part_bounds, unary_shares
 from instance_crf.crf.cpu.kernels import (
     NO_LABEL,
     PAD,
@@ -176,31 +176,52 @@ class CpuInference:
 
     def _choose_labels(self) -> None:
         """All labels everywhere, or those that the bounds leave."""
-        active = self._active_parts()
-        if active is None:
-            self._use_all_labels()
-            return
-        part_count = self._part_last - self._part_first
-        active[:, part_count == 0] = False
-        active[:, 0] = True
-        part_count[0] = 1
-        remaining = int((active.sum(axis=0) * part_count).sum())
-        if remaining > _WORTH_DROPPING * self.num_pixels * self.num_labels:
-            self._use_all_labels()
+        self._parts = [0] + [j for j in range(1, len(self._part_first)) if self._owners(j)]
+        active = parts = None
+        if self.problem.drop_threshold > 0 and self._lattices and self.num_labels > PAD:
+            first_last = (self._part_first, self._part_last)
+            self._shares = unary_shares(self._unary, *first_last, self.num_threads)
+            active = self._active_pixels()
+            parts = self._active_parts(active)
+        if parts is not None:
+            self._use_active_parts(parts)
+        elif active is not None:
+            self._use_active_pixels(active)
         else:
-            self._use_active_labels(active)
+            self._use_all_labels()
 
-    def _active_parts(self) -> np.ndarray | None:
+    def _active_pixels(self) -> np.ndarray | None:
+        """(N,) bool, whether anything but the background has a chance; None if at most pixels."""
+        problem = self.problem
+        threshold = problem.drop_threshold
+        most = _WORTH_DROPPING * self.num_pixels
+        if np.count_nonzero(self._shares[:, 0] <= 1 - threshold) > most:
+            return None
+        bound = foreground_bound(
+            self._shares,
+            self._lattices,
+            problem.strengths,
+            problem.num_iterations,
+            self.num_threads,
+        )
+        active = bound >= threshold
+        if problem.keep_active is not None:
+            active |= self._target_parts() > 0
+        return active if np.count_nonzero(active) <= most else None
+
+    def _active_parts(self, active: np.ndarray | None) -> np.ndarray | None:
+        """(N, P + 1) bool, which parts have a chance; None if most, or if it is not worth it."""
         problem = self.problem
         channels = problem.part_prob.shape[0]
-        if problem.drop_threshold == 0 or self._lattices is None:
-            return None
         if self.num_labels < _FEW_LABELS or channels > _MAX_PARTS_TO_DROP:
             return None
-        active = active_parts(
-            self._unary,
-            self._part_first,
-            self._part_last,
+        active = np.ones(self.num_pixels, bool) if active is None else active
+        most = _WORTH_DROPPING * np.count_nonzero(active) * self.num_labels
+        if self._count_labels(self._shares) > most:
+            return None
+        bounds = part_bounds(
+            self._shares,
+            active,
             self._lattices,
             problem.strengths,
             problem.num_iterations,
@@ -208,15 +229,29 @@ class CpuInference:
             self.num_threads,
             self._blur,
         )
-        if active is not None and problem.keep_active is not None:
-            target = problem.keep_active[self._order]
-            known = (target > 0) & (target < channels)
-            active[known.nonzero()[0], target[known]] = True
-        return active
+        if self._count_labels(bounds) > most:
+            return None
+        parts = bounds[:, :channels] >= problem.drop_threshold
+        if problem.keep_active is not None:
+            target = self._target_parts()
+            known = target > 0
+            parts[known.nonzero()[0], target[known]] = True
+        parts[:, self._part_first == self._part_last] = False
+        return parts
+
+    def _count_labels(self, bounds: np.ndarray) -> int:
+        """How many labels of parts, all pixels together, may exceed the threshold."""
+        channels = len(self._part_first)
+        counts = np.count_nonzero(bounds[:, 1:channels] >= self.problem.drop_threshold, axis=0)
+        return int((counts * (self._part_last - self._part_first)[1:]).sum())
+
+    def _target_parts(self) -> np.ndarray:
+        """(N,) parts that are kept, 0 where there is none."""
+        target = self.problem.keep_active[self._order]
+        return np.where((target > 0) & (target < self.problem.part_prob.shape[0]), target, 0)
 
     def _use_all_labels(self) -> None:
-        parts = [0] + [j for j in range(1, len(self._part_first)) if self._owners(j)]
-        self._groups = self._make_groups([parts])
+        self._groups = self._make_groups([self._parts])
         self._pixels = _everywhere(self.num_pixels)
         self._sparse = False
         self._rows = [
@@ -226,27 +261,36 @@ class CpuInference:
             )
         ]
 
-    def _use_active_labels(self, active: np.ndarray) -> None:
-        parts = [0] + [j for j in range(1, len(self._part_first)) if self._owners(j)]
-        self._groups = self._make_groups([[part] for part in parts])
-        active = active[:, parts]
+    def _use_active_pixels(self, active: np.ndarray) -> None:
+        """All labels at some pixels."""
+        self._groups = self._make_groups([self._parts])
+        index = active.nonzero()[0].astype(np.int32)
+        count = len(index)
+        pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
+        self._use_sparse_rows(pixels, active.astype(np.uint64))
+
+    def _use_active_parts(self, active: np.ndarray) -> None:
+        """Some parts, with all their labels, at some pixels."""
+        self._groups = self._make_groups([[part] for part in self._parts])
+        active = active[:, self._parts]
         active[:, 0] = active[:, 1:].any(axis=1)
         index = active[:, 0].nonzero()[0]
         counts = active[index].sum(axis=1)
         group_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         groups = active[index].nonzero()[1].astype(np.int16)
-        self._pixels = Pixels(index.astype(np.int32), group_ptr, groups)
-        self._sparse = True
-        bits = np.uint64(1) << np.arange(len(parts), dtype=np.uint64)
+        bits = np.uint64(1) << np.arange(len(self._parts), dtype=np.uint64)
         mask = (active * bits).sum(axis=1, dtype=np.uint64)
-        tasks = [
-            (
-                sparse_rows,
-                (lattice, self._groups, self._pixels, mask, strength, 1),
-            )
+        self._use_sparse_rows(Pixels(index.astype(np.int32), group_ptr, groups), mask)
+
+    def _use_sparse_rows(self, pixels: Pixels, mask: np.ndarray) -> None:
+        self._pixels = pixels
+        self._sparse = True
+        background = np.zeros(int(self._groups.width[0]), np.float32)
+        background[0] = 1
+        self._rows = [
+            sparse_rows(lattice, self._groups, pixels, mask, background, strength, self.num_threads)
             for lattice, strength in zip(self._lattices, self.problem.strengths, strict=True)
         ]
-        self._rows = run_tasks(tasks, self.num_threads)
 
     def _owners(self, part: int) -> range:
         return range(int(self._part_first[part]), int(self._part_last[part]))

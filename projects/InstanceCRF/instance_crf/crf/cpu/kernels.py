@@ -813,7 +813,8 @@ def bound_update(
     bound = np.zeros(groups.max_row, np.float32)
     limit = np.float32(bilateral.limit + spatial.limit)
     for k in range(start, end):
-        pixel = np.uint64(k)
+        p = pixels.index[k]
+        pixel = np.uint64(p)
         if first:
             for c in range(width):
                 bound[c] = mass[pixel, c]
@@ -835,5 +836,5 @@ def bound_update(
         for c in range(width):
             highest[pixel, c] = max(highest[pixel, c], bound[c])
         if not last:
-            in_b, in_s = bilateral.weight_in[k], spatial.weight_in[k]
+            in_b, in_s = bilateral.weight_in[p], spatial.weight_in[p]
             _splat_row(pixels, groups, k, bilateral, spatial, in_b, in_s, new_b, new_s, bound)

@@ -23,6 +23,7 @@ __all__ = [
     "Lattice",
     "LatticeRangeError",
     "build_lattice",
+    "filter_scalar",
     "tile_order",
     "tile_positions",
 ]
@@ -61,8 +62,10 @@ class Lattice(NamedTuple):
     """uint32 vertices of the runs of neighbours along each direction, each run ended by END."""
     chain_ptr: np.ndarray
     """(F + 2,) int64 where each direction starts in ``chains``."""
+    row_sum: np.ndarray
+    """(N,) float32 row sums of the normalised kernel: 1 for "after"."""
     peak: float
-    """Largest row sum of the normalised kernel: 1 for "after"."""
+    """What no row sum exceeds."""
 
     @property
     def num_vertices(self) -> int:
@@ -136,14 +139,15 @@ def build_lattice(
     run_tasks([(_gather_rows, (a, b, vertex_of_simplex, simplex, vertex)) for a, b in ranges])
     chains, chain_ptr = _chains(up, down, num_threads)
     ones = np.ones(1, np.float32)
-    lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr, 1.0)
-    norm = _filter_scalar(lattice, np.ones(pixels, np.float32), num_threads)
+    lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr, ones, 1.0)
+    ones = np.ones(pixels, np.float32)
+    norm = filter_scalar(lattice, ones, num_threads)
     if normalization == "after":
-        weight_in = np.ones(pixels, np.float32)
-        return lattice._replace(weight_in=weight_in, weight_out=1 / (norm + _TINY))
+        return lattice._replace(weight_in=ones, weight_out=1 / (norm + _TINY), row_sum=ones)
     weight = 1 / np.sqrt(norm + _TINY)
-    peak = float((weight * _filter_scalar(lattice, weight, num_threads)).max())
-    return lattice._replace(weight_in=weight, weight_out=weight, peak=1.01 * peak)
+    lattice = lattice._replace(weight_in=weight, weight_out=weight)
+    row_sum = filter_scalar(lattice, ones, num_threads)
+    return lattice._replace(row_sum=row_sum, peak=1.01 * float(row_sum.max()))
 
 
 def _elevation_scale(theta_position: float, theta_colour: float, dim: int) -> np.ndarray:
@@ -451,16 +455,16 @@ def _walk_chains(up, down, found, length):
     length[0] = end
 
 
-def _filter_scalar(lattice: Lattice, values: np.ndarray, num_threads: int) -> np.ndarray:
-    """(N,) values through the unnormalised kernel."""
+def filter_scalar(lattice: Lattice, values: np.ndarray, num_threads: int) -> np.ndarray:
+    """(N,) one float32 per pixel through the normalised kernel."""
     on_lattice = np.zeros(lattice.num_vertices, np.float32)
-    splat_scalar(lattice.vertex, lattice.weight, values, on_lattice)
+    splat_scalar(lattice.vertex, lattice.weight, values * lattice.weight_in, on_lattice)
     blur_scalar(on_lattice, lattice.chains, lattice.chain_ptr)
     filtered = np.empty_like(values)
     ranges = split_range(len(values), num_threads)
     slice_ = (lattice.vertex, lattice.weight, on_lattice, filtered)
     run_tasks([(slice_scalar, (a, b, *slice_)) for a, b in ranges])
-    return filtered
+    return filtered * lattice.weight_out
 
 
 @kernel

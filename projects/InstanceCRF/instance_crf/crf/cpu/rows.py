@@ -50,7 +50,9 @@ class Rows:
     regions: list[_Region]
     size: int
     constant: np.ndarray | None = None
-    """What the inactive pixels add to the blurred background, (R,)."""
+    """Blurred share of the inactive pixels at the rows of the first group, (R,)."""
+    share: np.ndarray | None = None
+    """What the inactive pixels have in the columns of the first group."""
 
     def zeros(self) -> np.ndarray:
         """Lattice values, all 0."""
@@ -67,9 +69,12 @@ class Rows:
         """
         tasks = []
         for number, region in enumerate(self.regions):
-            constant = self.constant if number == 0 and not backward else None
             for first, last in _column_ranges(region, num_threads):
-                arguments = (region, first, last, values, others, constant, backward)
+                added = []
+                if number == 0 and self.constant is not None and not backward:
+                    columns = first + np.flatnonzero(self.share[first:last])
+                    added = [(c, self.share[c] * self.constant) for c in columns]
+                arguments = (region, first, last, values, others, added, backward)
                 tasks.append(((last - first) * region.rows, (_finish, arguments)))
         tasks.sort(key=lambda task: -task[0])
         return [task for _, task in tasks]
@@ -89,7 +94,7 @@ def _finish(
     last: int,
     values: np.ndarray,
     others: np.ndarray,
-    constant: np.ndarray | None,
+    added: list[tuple[int, np.ndarray]],
     backward: bool,
 ) -> None:
     if others.shape[0]:
@@ -104,8 +109,9 @@ def _finish(
         last,
         backward,
     )
-    if constant is not None:
-        values[region.base : region.base + region.rows * region.stride : region.stride] += constant
+    for column, numbers in added:
+        end = region.base + region.rows * region.stride
+        values[region.base + column : end : region.stride] += numbers
 
 
 def dense_rows(lattice: Lattice, groups: Groups, strength: float) -> Rows:
@@ -123,6 +129,7 @@ def sparse_rows(
     groups: Groups,
     pixels: Pixels,
     pixel_mask: np.ndarray,
+    share: np.ndarray,
     strength: float,
     num_threads: int,
 ) -> Rows:
@@ -133,6 +140,7 @@ def sparse_rows(
 
     Args:
         pixel_mask: (N,) uint64; bit g tells whether the pixel has group g, 0 for inactive pixels.
+        share: what an inactive pixel has in the columns of the first group.
     """
     mask = np.zeros(lattice.num_vertices, np.uint64)
     _touch(pixels.index, pixel_mask, lattice.vertex, mask)
@@ -154,7 +162,7 @@ def sparse_rows(
     for g, (chains, chain_ptr) in enumerate(placed):
         regions.append(_Region(*bases[g], int(counts[g]), chains, chain_ptr))
     rows = Rows(_pixel_kernel(lattice, position, strength), regions, base)
-    rows.constant = _background_constant(lattice, pixel_mask, mask)
+    rows.constant, rows.share = _inactive_constant(lattice, pixel_mask, mask), share
     return rows
 
 
@@ -175,11 +183,11 @@ def _check_size(size: int) -> None:
         raise LatticeRangeError(f"{size} lattice values are more than 32-bit positions reach.")
 
 
-def _background_constant(lattice: Lattice, pixel_mask: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Blurred background of the inactive pixels, where it is certain, at the background's rows."""
+def _inactive_constant(lattice: Lattice, pixel_mask: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Lattice values of the inactive pixels, 1 each, at the rows of the first group."""
     values = np.zeros(lattice.num_vertices, np.float32)
-    certain = np.where(pixel_mask == 0, lattice.weight_in, np.float32(0)).astype(np.float32)
-    splat_scalar(lattice.vertex, lattice.weight, certain, values)
+    inactive = np.where(pixel_mask == 0, lattice.weight_in, np.float32(0)).astype(np.float32)
+    splat_scalar(lattice.vertex, lattice.weight, inactive, values)
     blur_scalar(values, lattice.chains, lattice.chain_ptr)
     return values[(mask & np.uint64(1)) > 0]
 
