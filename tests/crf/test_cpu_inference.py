@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from instance_crf.crf import DenseInstanceCRF
+from instance_crf.crf.cpu import lanes as lanes_module
 from instance_crf.crf.cpu.inference import CpuInference
-from instance_crf.crf.cpu.jit import fast_exp, kernel
+from instance_crf.crf.cpu.jit import kernel
 from instance_crf.crf.cpu.lattice import (
     LatticeRangeError,
     blur_scalar,
@@ -346,18 +347,40 @@ def test_tile_order_is_a_permutation():
     assert order[:16].tolist() == list(range(16))
 
 
-def test_fast_exp():
+def test_lanes():
+    """Arithmetic and exp of eight numbers at a time against NumPy."""
+
+    @kernel
+    def evaluate(x, y, out):
+        lanes = lanes_module.repeat(np.float32(0))
+        for c in range(np.uint64(0), np.uint64(len(x)), np.uint64(8)):
+            one, other = lanes_module.load(x, c), lanes_module.load(y, c)
+            value = (one - np.float32(2) * other) / (other + np.float32(1)) * one
+            lanes_module.store(out, c, lanes_module.maximum(value, other))
+            lanes += value
+        return lanes_module.lane_sum(lanes)
+
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 64), np.float32)
+    out = np.empty_like(x)
+    expected = (x - 2 * y) / (y + 1) * x
+    assert evaluate(x, y, out) == pytest.approx(expected.sum(), abs=1e-4)
+    np.testing.assert_allclose(out, np.maximum(expected, y), rtol=1e-5)
+
+
+def test_exp_of_lanes():
     @kernel
     def evaluate(x, out):
-        for i in range(len(x)):
-            out[i] = fast_exp(x[i])
+        for c in range(np.uint64(0), np.uint64(len(x)), np.uint64(8)):
+            lanes_module.store(out, c, lanes_module.exp(lanes_module.load(x, c)))
 
-    x = np.concatenate([np.linspace(-86, 0, 10001), [-88, -1e3, -1e30]]).astype(np.float32)
+    x = np.concatenate([np.linspace(-86, 0, 10000), [-88, -1e3, -1e30] + [0.0] * 5])
+    x = x.astype(np.float32)
     out = np.empty_like(x)
     evaluate(x, out)
-    np.testing.assert_allclose(out[:-3], np.exp(x[:-3].astype(np.float64)), rtol=1e-5)
-    assert (out[-3:] == 0).all()
-    assert out[10000] == 1
+    np.testing.assert_allclose(out[:10000], np.exp(x[:10000].astype(np.float64)), rtol=1e-5)
+    assert (out[10000:10003] == 0).all()
+    assert (out[10003:] == 1).all()
 
 
 def test_split_range_and_tasks():

@@ -132,7 +132,6 @@ def _one_group(width: int) -> Groups:
         detection=nothing,
         epsilon=np.zeros(1, np.float32),
         label=np.zeros(1, np.int32),
-        only_part=nothing,
         block_ptr=nothing,
         block_part=nothing,
         block_width=nothing,

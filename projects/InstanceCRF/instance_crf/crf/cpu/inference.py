@@ -317,7 +317,6 @@ class CpuInference:
             start.append(len(columns))
             block_ptr.append(len(blocks))
         part, detection, epsilons, label = zip(*columns, strict=True)
-        only = [parts[0] if len(parts) == 1 else -1 for parts in parts_of_group]
         block_part, block_width = zip(*blocks, strict=True)
         return Groups(
             width=np.diff(start).astype(np.int64),
@@ -326,7 +325,6 @@ class CpuInference:
             detection=np.array(detection, np.int64),
             epsilon=np.array(epsilons, np.float32),
             label=np.array(label, np.int32),
-            only_part=np.array(only, np.int64),
             block_ptr=np.array(block_ptr, np.int64),
             block_part=np.array(block_part, np.int64),
             block_width=np.array(block_width, np.int64),

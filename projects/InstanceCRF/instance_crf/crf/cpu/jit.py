@@ -1,16 +1,12 @@
-"""How the kernels are compiled, and small pieces that several of them share."""
+"""How the kernels are compiled."""
 
 from __future__ import annotations
 
 import warnings
 
-import llvmlite.ir
 import numba
-import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-__all__ = ["fast_exp", "kernel"]
+__all__ = ["kernel"]
 
 # Everything but "afn" (coarse functions): sums may be reordered, values are finite by construction.
 FAST_MATH = {"contract", "nnan", "ninf", "nsz", "reassoc", "arcp"}
@@ -39,26 +35,3 @@ def kernel(function=None, *, inline: bool = False):
             stacklevel=2,
         )
         return numba.njit(**options)(function)
-
-
-@intrinsic
-def _float_of_bits(typing_context, bits):
-    """The float32 with the given bits."""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], llvmlite.ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
-@kernel(inline=True)
-def fast_exp(x):
-    """exp of a float32 <= 0 to a relative error below 5e-6; 0 below -87. Vectorises."""
-    scaled = max(x * np.float32(1.4426950408889634), np.float32(-126.0))
-    whole = np.int32(scaled - np.float32(0.5))
-    f = (scaled - np.float32(whole)) * np.float32(0.6931471805599453)
-    series = np.float32(1 / 120) + f * np.float32(1 / 720)
-    series = np.float32(1 / 6) + f * (np.float32(1 / 24) + f * series)
-    series = np.float32(1) + f * (np.float32(1) + f * (np.float32(0.5) + f * series))
-    power = _float_of_bits(np.int32((whole + np.int32(127)) << np.int32(23)))
-    return series * power if scaled > np.float32(-126.0) else np.float32(0)

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from instance_crf.crf.cpu.jit import fast_exp, kernel
-from instance_crf.crf.cpu.lanes import add, load, multiply_add, prefetch, scale, store
+from instance_crf.crf.cpu.jit import kernel
+from instance_crf.crf.cpu.lanes import exp, lane_sum, load, maximum, prefetch, repeat, store
 
 __all__ = [
     "NO_LABEL",
@@ -89,8 +89,6 @@ class Groups(NamedTuple):
     """float32 epsilon of Eq. 1, 0 for pads."""
     label: np.ndarray
     """int32 label of each column, NO_LABEL for pads."""
-    only_part: np.ndarray
-    """(G,) int64 part of the group if it has one only, else -1."""
     block_ptr: np.ndarray
     """(G + 1,) int64 where the blocks of each group start."""
     block_part: np.ndarray
@@ -168,23 +166,30 @@ def _coefficients(unary, groups, p, coefficient):
 
 
 @kernel(inline=True)
-def _potential_row(unary, groups, pixels, k, coefficient, psi):
-    """psi of the labels of active pixel k, given the coefficients; returns how many columns."""
+def _potential_row(unary, groups, pixels, k, coefficient, q, psi):
+    """psi of the labels of active pixel k, given the coefficients; returns how many columns.
+
+    Args:
+        q: Q of the columns, 0 for pads, written. Eight more columns than a row has: blocks are
+            written eight at a time, each over the excess of the one before.
+    """
     p = pixels.index[k]
     end = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
         at = np.uint64(groups.start[g])
         width = np.uint64(groups.width[g])
-        if groups.only_part[g] >= 0:
-            q = unary.part_prob[p, groups.only_part[g]]
-            for c in range(width):
-                psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
-        else:
-            pixel = np.uint64(p)
-            for c in range(width):
-                q = unary.part_prob[pixel, np.uint64(groups.part[at + c])]
-                psi[end + c] = coefficient[at + c] * q + groups.epsilon[at + c]
+        column = end
+        for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
+            value = repeat(unary.part_prob[p, groups.block_part[b]])
+            block = np.uint64(groups.block_width[b])
+            for c in range(np.uint64(0), block, _LANES):
+                store(q, column + c, value)
+            column += block
+        store(q, column, repeat(np.float32(0)))
+        for c in range(np.uint64(0), width, _LANES):
+            value = load(coefficient, at + c) * load(q, end + c) + load(groups.epsilon, at + c)
+            store(psi, end + c, value)
         end += width
     return end
 
@@ -229,16 +234,16 @@ def _slice_row(pixels, groups, k, bilateral, spatial, values_b, values_s, backwa
         s0, s1, s2 = np.uint64(to[z0, g]), np.uint64(to[z1, g]), np.uint64(to[z2, g])
         width = np.uint64(groups.width[g])
         for c in range(np.uint64(0), width, _LANES):
-            one = scale(w0, load(values_b, b0 + c))
-            two = scale(w1, load(values_b, b1 + c))
-            three = scale(u0, load(values_s, s0 + c))
-            one = multiply_add(w2, load(values_b, b2 + c), one)
-            two = multiply_add(w3, load(values_b, b3 + c), two)
-            three = multiply_add(u1, load(values_s, s1 + c), three)
-            one = multiply_add(w4, load(values_b, b4 + c), one)
-            two = multiply_add(w5, load(values_b, b5 + c), two)
-            three = multiply_add(u2, load(values_s, s2 + c), three)
-            store(row, end + c, add(add(one, two), three))
+            one = w0 * load(values_b, b0 + c)
+            two = w1 * load(values_b, b1 + c)
+            three = u0 * load(values_s, s0 + c)
+            one += w2 * load(values_b, b2 + c)
+            two += w3 * load(values_b, b3 + c)
+            three += u1 * load(values_s, s1 + c)
+            one += w4 * load(values_b, b4 + c)
+            two += w5 * load(values_b, b5 + c)
+            three += u2 * load(values_s, s2 + c)
+            store(row, end + c, one + two + three)
         end += width
 
 
@@ -258,15 +263,15 @@ def _splat_row(pixels, groups, k, bilateral, spatial, scale_b, scale_s, new_b, n
         width = np.uint64(groups.width[g])
         for c in range(np.uint64(0), width, _LANES):
             value = load(row, start + c)
-            store(new_b, b0 + c, multiply_add(w0, value, load(new_b, b0 + c)))
-            store(new_b, b1 + c, multiply_add(w1, value, load(new_b, b1 + c)))
-            store(new_b, b2 + c, multiply_add(w2, value, load(new_b, b2 + c)))
-            store(new_b, b3 + c, multiply_add(w3, value, load(new_b, b3 + c)))
-            store(new_b, b4 + c, multiply_add(w4, value, load(new_b, b4 + c)))
-            store(new_b, b5 + c, multiply_add(w5, value, load(new_b, b5 + c)))
-            store(new_s, s0 + c, multiply_add(u0, value, load(new_s, s0 + c)))
-            store(new_s, s1 + c, multiply_add(u1, value, load(new_s, s1 + c)))
-            store(new_s, s2 + c, multiply_add(u2, value, load(new_s, s2 + c)))
+            store(new_b, b0 + c, load(new_b, b0 + c) + w0 * value)
+            store(new_b, b1 + c, load(new_b, b1 + c) + w1 * value)
+            store(new_b, b2 + c, load(new_b, b2 + c) + w2 * value)
+            store(new_b, b3 + c, load(new_b, b3 + c) + w3 * value)
+            store(new_b, b4 + c, load(new_b, b4 + c) + w4 * value)
+            store(new_b, b5 + c, load(new_b, b5 + c) + w5 * value)
+            store(new_s, s0 + c, load(new_s, s0 + c) + u0 * value)
+            store(new_s, s1 + c, load(new_s, s1 + c) + u1 * value)
+            store(new_s, s2 + c, load(new_s, s2 + c) + u2 * value)
         start += width
 
 
@@ -301,36 +306,35 @@ def _largest(row, count):
 
 
 @kernel(inline=True)
-def _marginal_row(psi, message, count, limit, marginal):
-    """softmax(log psi + message); returns the log of the normaliser.
-
-    ``marginal`` must not be ``message``: the loops would not be vectorised.
-
-    Args:
-        limit: what no message exceeds. If it is moderate, it serves as well as their maximum to
-            keep the exponentials in range, and is there already.
-    """
-    shift = np.float32(limit) if limit < _MODERATE else _largest(message, count)
-    total = np.float32(0)
-    for c in range(count):
-        value = psi[c] * fast_exp(message[c] - shift)
-        marginal[c] = value
-        total += value
-    inverse = np.float32(1) / total
-    for c in range(count):
-        marginal[c] *= inverse
-    return np.log(total) + shift
+def _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message):
+    """Messages of the labels of active pixel k, 0 at first."""
+    if first:
+        for c in range(np.uint64(0), count, _LANES):
+            store(message, c, repeat(np.float32(0)))
+    else:
+        _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
 
 
 @kernel(inline=True)
-def _uniform_row(psi, count, marginal):
-    """psi normalised: the marginals before any message."""
-    total = np.float32(0)
-    for c in range(count):
-        total += psi[c]
-    inverse = np.float32(1) / total
-    for c in range(count):
-        marginal[c] = psi[c] * inverse
+def _shift(message, count, limit):
+    """What to subtract from messages so that no exponential overflows.
+
+    Args:
+        limit: what no message exceeds. If it is moderate, it serves as well as their maximum, and
+            is there already.
+    """
+    return np.float32(limit) if limit < _MODERATE else _largest(message, count)
+
+
+@kernel(inline=True)
+def _marginal_row(psi, message, count, shift, marginal):
+    """psi exp(message - shift): the marginals but for their sum, which is returned."""
+    lanes = repeat(np.float32(0))
+    for c in range(np.uint64(0), count, _LANES):
+        value = load(psi, c) * exp(load(message, c) - shift)
+        store(marginal, c, value)
+        lanes += value
+    return lane_sum(lanes)
 
 
 @kernel
@@ -342,6 +346,7 @@ def update(
     Args:
         first: whether there are no messages yet; then ``old_b`` and ``old_s`` are not read.
     """
+    q = np.empty(groups.max_row + PAD, np.float32)
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
@@ -356,13 +361,11 @@ def update(
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
-        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
-        if first:
-            _uniform_row(psi, count, marginal)
-        else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, limit, marginal)
-        in_b, in_s = bilateral.weight_in[p], spatial.weight_in[p]
+        count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
+        _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
+        shift = _shift(message, count, limit)
+        inverse = np.float32(1) / _marginal_row(psi, message, count, shift, marginal)
+        in_b, in_s = bilateral.weight_in[p] * inverse, spatial.weight_in[p] * inverse
         _splat_row(pixels, groups, k, bilateral, spatial, in_b, in_s, new_b, new_s, marginal)
 
 
@@ -399,7 +402,7 @@ def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
             if chains[i + 1] == stop:
                 for c in range(np.uint64(0), width, _LANES):
                     value = load(values, here + c)
-                    store(values, here + c, multiply_add(half, load(before, c), value))
+                    store(values, here + c, value + half * load(before, c))
                 continue
             ahead = chains[min(i + _AHEAD, end)]
             if ahead != stop:
@@ -409,9 +412,9 @@ def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
             there = origin + stride * np.uint64(chains[i + 1])
             for c in range(np.uint64(0), width, _LANES):
                 value = load(values, here + c)
-                around = add(load(before, c), load(values, there + c))
+                around = load(before, c) + load(values, there + c)
                 store(before, c, value)
-                store(values, here + c, multiply_add(half, around, value))
+                store(values, here + c, value + half * around)
 
 
 @kernel
@@ -432,6 +435,7 @@ def best_labels(
     start, end, pixels, groups, unary, bilateral, spatial, first, old_b, old_s, best, confidence
 ):
     """Most probable label of each active pixel and its marginal; ties go to the lower label."""
+    q = np.empty(groups.max_row + PAD, np.float32)
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
@@ -443,12 +447,10 @@ def best_labels(
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
-        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
-        if first:
-            _uniform_row(psi, count, marginal)
-        else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, limit, marginal)
+        count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
+        _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
+        shift = _shift(message, count, limit)
+        inverse = np.float32(1) / _marginal_row(psi, message, count, shift, marginal)
         largest = _largest(marginal, count)
         winner = np.int32(NO_LABEL)
         at = np.uint64(0)
@@ -461,7 +463,7 @@ def best_labels(
                 winner = min(winner, label if marginal[at + c] >= largest else winner)
             at += width
         best[p] = winner
-        confidence[p] = largest
+        confidence[p] = largest * inverse
 
 
 @kernel
@@ -470,6 +472,7 @@ def write_marginals(
 ):
     """Writes the marginals of the active pixels to (L, N), N in the usual order of pixels."""
     run = 16
+    q = np.empty(groups.max_row + PAD, np.float32)
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
@@ -483,14 +486,12 @@ def write_marginals(
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
-        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
-        if first:
-            _uniform_row(psi, count, marginal)
-        else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, limit, marginal)
+        count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
+        _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
+        shift = _shift(message, count, limit)
+        inverse = np.float32(1) / _marginal_row(psi, message, count, shift, marginal)
         for c in range(count):
-            rows[length, c] = marginal[c]
+            rows[length, c] = marginal[c] * inverse
         length += 1
         # Neighbours with the same groups are written together: a label's values are adjacent.
         if (
@@ -558,6 +559,7 @@ def label_log_prob(
 
     Where the label was dropped, minus the logarithm of the pixel's normaliser.
     """
+    q = np.empty(groups.max_row + PAD, np.float32)
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
@@ -571,13 +573,10 @@ def label_log_prob(
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
-        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
-        if first:
-            for c in range(count):
-                message[c] = 0
-        else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-        normaliser = _marginal_row(psi, message, count, limit, marginal)
+        count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
+        _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
+        shift = _shift(message, count, limit)
+        normaliser = np.log(_marginal_row(psi, message, count, shift, marginal)) + shift
         column = _column(pixels, groups, k, label[p])
         out[p] = -normaliser
         if column >= 0:
@@ -625,11 +624,11 @@ def pullback(
             background, of the detections (their sum), and the sum of coefficient times gradient
             of the detections.
     """
+    q = np.empty(groups.max_row + PAD, np.float32)
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
-    marginal = np.empty(groups.max_row, np.float32)
     grad = np.empty(groups.max_row, np.float32)
-    weighted = np.empty(groups.max_row, np.float32)
+    share = np.empty(groups.max_row, np.float32)
     coefficient = np.empty(groups.part.shape[0], np.float32)
     limit = bilateral.limit + spatial.limit
     scattered = not first and _is_scattered(bilateral)
@@ -645,92 +644,92 @@ def pullback(
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, coefficient)
-        count = _potential_row(unary, groups, pixels, k, coefficient, psi)
-        if first:
-            _uniform_row(psi, count, marginal)
+        count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
+        _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
+        if seed == 0:
+            _slice_row(pixels, groups, k, bilateral, spatial, grad_b, grad_s, True, grad)
+        elif seed == 1:
+            for c in range(np.uint64(0), count, _LANES):
+                store(grad, c, repeat(np.float32(0)))
         else:
-            _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            _marginal_row(psi, message, count, limit, marginal)
+            _read_row(pixels, groups, k, seed_marginals, order[p], grad)
 
+        # The gradient of the logits is that of psi times psi, and psi is a factor of the marginal.
+        shift = _shift(message, count, limit)
+        sum_ = repeat(np.float32(0))
+        dot = repeat(np.float32(0))
+        for c in range(np.uint64(0), count, _LANES):
+            factor = exp(load(message, c) - shift)
+            marginal = load(psi, c) * factor
+            store(share, c, factor)
+            sum_ += marginal
+            dot += marginal * load(grad, c)
+        inverse = np.float32(1) / lane_sum(sum_)
+        mean = lane_sum(dot) * inverse if seed != 1 else seed_label[p]
+        for c in range(np.uint64(0), count, _LANES):
+            store(share, c, load(share, c) * inverse * (load(grad, c) - mean))
         if seed == 1:
-            value = seed_label[p]
-            for c in range(count):
-                grad[c] = -value * marginal[c]
             column = _column(pixels, groups, k, label[p])
             if column >= 0:
-                grad[column] += value
-        else:
-            if seed == 0:
-                _slice_row(pixels, groups, k, bilateral, spatial, grad_b, grad_s, True, grad)
-            else:
-                column = 0
-                for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
-                    g = pixels.groups[i]
-                    for c in range(groups.start[g], groups.start[g] + groups.width[g]):
-                        grad[column] = 0
-                        if groups.label[c] != NO_LABEL:
-                            grad[column] = seed_marginals[groups.label[c], order[p]]
-                        column += 1
-            mean = np.float32(0)
-            for c in range(count):
-                mean += grad[c] * marginal[c]
-            for c in range(count):
-                grad[c] = marginal[c] * (grad[c] - mean)
-
-        _unary_pullback(
-            unary,
-            groups,
-            pixels,
-            k,
-            coefficient,
-            psi,
-            grad,
-            weighted,
-            grad_part_prob,
-            grad_coefficient,
-        )
+                share[column] += seed_label[p] / max(psi[column], _SMALLEST)
         if not last:
+            for c in range(np.uint64(0), count, _LANES):
+                store(grad, c, load(share, c) * load(psi, c))
             out_b, out_s = bilateral.weight_out[p], spatial.weight_out[p]
             _splat_row(pixels, groups, k, bilateral, spatial, out_b, out_s, new_b, new_s, grad)
+        _unary_pullback(
+            unary, groups, pixels, k, coefficient, q, share, grad_part_prob, grad_coefficient
+        )
+
+
+@kernel(inline=True)
+def _read_row(pixels, groups, k, planes, pixel, row):
+    """Numbers of the labels of active pixel k from (L, N) planes; 0 for pads."""
+    column = 0
+    for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
+        g = pixels.groups[i]
+        for c in range(groups.start[g], groups.start[g] + groups.width[g]):
+            label = groups.label[c]
+            row[column] = planes[label, pixel] if label != NO_LABEL else np.float32(0)
+            column += 1
 
 
 @kernel(inline=True)
 def _unary_pullback(
-    unary, groups, pixels, k, coefficient, psi, grad, weighted, grad_part_prob, grad_coefficient
+    unary, groups, pixels, k, coefficient, q, share, grad_part_prob, grad_coefficient
 ):
-    """Gradient of log psi = log(a Q + epsilon) with respect to Q and a.
+    """Gradient with respect to Q and a of psi = a Q + epsilon.
 
     Args:
-        weighted: room for a row.
+        share: gradient with respect to psi; overwritten.
     """
-    p = np.uint64(pixels.index[k])
+    p = pixels.index[k]
     end = np.uint64(0)
-    total_sum = np.float32(0)
-    weighted_sum = np.float32(0)
+    lanes = repeat(np.float32(0))
+    weighted = repeat(np.float32(0))
+    # Background is the first column of the first group, which every pixel has.
+    background = share[0] * q[0]
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
         at = np.uint64(groups.start[g])
         width = np.uint64(groups.width[g])
-        for c in range(width):
-            # A pad has potential and gradient 0.
-            share = grad[end + c] / max(psi[end + c], _SMALLEST)
-            q = unary.part_prob[p, np.uint64(groups.part[at + c])]
-            weighted[c] = share * coefficient[at + c]
-            total_sum += share * q
-            weighted_sum += weighted[c] * q
-        column = np.uint64(0)
+        for c in range(np.uint64(0), width, _LANES):
+            value = load(share, end + c)
+            product = value * load(coefficient, at + c)
+            lanes += value * load(q, end + c)
+            weighted += product * load(q, end + c)
+            store(share, end + c, product)
+        column = end
         for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
-            total = np.float32(0)
+            block = np.float32(0)
             for c in range(column, column + np.uint64(groups.block_width[b])):
-                total += weighted[c]
-            grad_part_prob[p, groups.block_part[b]] += total
+                block += share[c]
+            grad_part_prob[p, groups.block_part[b]] += block
             column += np.uint64(groups.block_width[b])
         end += width
-    # Background is the first column of the first group, which every pixel has.
-    share = grad[0] / max(psi[0], _SMALLEST) * unary.part_prob[p, 0]
-    grad_coefficient[0] += share
-    grad_coefficient[1] += total_sum - share
-    grad_coefficient[2] += weighted_sum - share * np.float32(unary.background)
+    grad_coefficient[0] += background
+    grad_coefficient[1] += lane_sum(lanes) - background
+    grad_coefficient[2] += lane_sum(weighted) - background * np.float32(unary.background)
 
 
 @kernel
@@ -809,32 +808,29 @@ def bound_update(
     """
     width = np.uint64(groups.max_row)
     message = np.zeros(groups.max_row, np.float32)
-    scaled = np.zeros(groups.max_row, np.float32)
     bound = np.zeros(groups.max_row, np.float32)
     limit = np.float32(bilateral.limit + spatial.limit)
     for k in range(start, end):
         p = pixels.index[k]
-        pixel = np.uint64(p)
+        row = np.uint64(p) * width
         if first:
-            for c in range(width):
-                bound[c] = mass[pixel, c]
+            for c in range(np.uint64(0), width, _LANES):
+                store(bound, c, load(mass, row + c))
         else:
             _slice_row(pixels, groups, k, bilateral, spatial, old_b, old_s, False, message)
-            shift = limit if limit < _MODERATE else _largest(message, width)
-            total = np.float32(0)
-            for c in range(width):
-                value = mass[pixel, c] * fast_exp(message[c] - shift)
-                scaled[c] = value
-                total += value
-            background = scaled[0] + np.float32(1e-30)
-            others = np.float32(1) - mass[pixel, 0]
-            unmoved = fast_exp(-shift)
-            for c in range(width):
-                rest = max(others - mass[pixel, c], np.float32(0)) * unmoved
-                bound[c] = scaled[c] / (background + scaled[c] + rest)
-            bound[0] = scaled[0] / total
-        for c in range(width):
-            highest[pixel, c] = max(highest[pixel, c], bound[c])
+            shift = _shift(message, width, limit)
+            scaled_sum = _marginal_row(mass[p], message, width, shift, bound)
+            scaled = bound[0]
+            background = scaled + np.float32(1e-30)
+            others = np.float32(1) - mass[p, 0]
+            unmoved = exp(repeat(-shift))
+            for c in range(np.uint64(0), width, _LANES):
+                value = load(bound, c)
+                rest = (others - load(mass, row + c)) * unmoved
+                store(bound, c, value / (value + rest + background))
+            bound[0] = scaled / scaled_sum
+        for c in range(np.uint64(0), width, _LANES):
+            store(highest, row + c, maximum(load(highest, row + c), load(bound, c)))
         if not last:
             in_b, in_s = bilateral.weight_in[p], spatial.weight_in[p]
             _splat_row(pixels, groups, k, bilateral, spatial, in_b, in_s, new_b, new_s, bound)
