@@ -12,13 +12,11 @@ Shape letters: N pixels, K active pixels, P parts, T iterations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
 from instance_crf.crf.cpu.lattice import Lattice, filter_scalar
-from instance_crf.crf.cpu.rows import Rows, aligned_zeros, sparse_rows
+from instance_crf.crf.cpu.rows import aligned_zeros, blur, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["foreground_bound", "part_bounds", "unary_shares"]
@@ -79,7 +77,6 @@ def part_bounds(
     num_iterations: int,
     threshold: float,
     num_threads: int,
-    blur: Callable[[Rows, Rows, list, list, bool], None],
 ) -> np.ndarray:
     """(N, P + 1) what each part, all detections together, never exceeds; 0 where inactive.
 
@@ -87,7 +84,6 @@ def part_bounds(
 
     Args:
         active: (N,) bool; elsewhere all parts together stay below the threshold.
-        blur: merges what threads splatted and blurs it, see `inference`.
     """
     groups = _one_group(shares.shape[1])
     index = active.nonzero()[0].astype(np.int32)
@@ -115,7 +111,7 @@ def part_bounds(
         run_tasks(tasks)
         if last:
             break
-        blur(*rows, new, others, False)
+        blur(rows, new, others, False, num_threads)
         old, new = new, spare if first else old
         for values in new:
             values.fill(0)

@@ -35,7 +35,7 @@ from instance_crf.crf.cpu.kernels import (
     write_marginals,
 )
 from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order, tile_positions
-from instance_crf.crf.cpu.rows import Rows, aligned_zeros, dense_rows, sparse_rows
+from instance_crf.crf.cpu.rows import aligned_zeros, blur, dense_rows, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["CpuInference", "Problem"]
@@ -227,7 +227,6 @@ class CpuInference:
             problem.num_iterations,
             problem.drop_threshold,
             self.num_threads,
-            self._blur,
         )
         if self._count_labels(bounds) > most:
             return None
@@ -370,22 +369,8 @@ class CpuInference:
             for values in new:
                 values.fill(0)
         self._run_ranges(update, lambda t: (*self._given(old), *self._target(new, t)))
-        self._blur(*self._rows, new, self._others, False)
+        blur(self._rows, new, self._others, False, self.num_threads)
         return new
-
-    def _blur(
-        self,
-        bilateral: Rows,
-        spatial: Rows,
-        values: list[np.ndarray],
-        others: list[np.ndarray],
-        backward: bool,
-    ) -> None:
-        """Blurs the lattice values of both kernels after adding what other threads splatted."""
-        tasks = []
-        for rows, mine, theirs in zip((bilateral, spatial), values, others, strict=True):
-            tasks += rows.blur_tasks(mine, theirs, backward, self.num_threads)
-        run_tasks(tasks, self.num_threads)
 
     def _split_pixels(self) -> list[tuple[int, int]]:
         """Ranges of active pixels with nearly equal numbers of (pixel, group) pairs."""
@@ -508,7 +493,7 @@ class CpuInference:
             for m in range(2):
                 strengths[m] += float(np.dot(new[m], values[m]))
             nothing = [other[:0] for other in self._others]
-            self._blur(*self._rows, new, nothing, True)
+            blur(self._rows, new, nothing, True, self.num_threads)
             grads = new
             seed = (0, _NO_LABELS, _NO_NUMBERS, _NO_PLANES)
         return self._collect(part_grad, coefficients.sum(axis=0), strengths)

@@ -32,11 +32,12 @@ __all__ = [
     "Pixels",
     "Unary",
     "best_labels",
+    "blur_all",
     "blur_rows",
     "bound_update",
     "find_dropped",
     "label_log_prob",
-    "merge_rows",
+    "merge",
     "part_mass",
     "pullback",
     "to_pixel_rows",
@@ -53,10 +54,14 @@ PAD = 8
 _MODERATE = 40.0
 _SMALLEST = np.float32(1e-30)
 _LANES = np.uint64(8)
-_LINE = 16
+_LINE = np.uint64(16)
 """float32 in a cache line."""
+_NEAR = np.uint64(64)
+"""So much of a row is fetched ahead; the rest follows by itself."""
 _AHEAD = 3
-"""Pixels, and rows of a blur, between a prefetch and its use."""
+"""Pixels between a prefetch and its use."""
+_CHAIN_AHEAD = 6
+"""Rows of a blur between a prefetch and its use."""
 
 
 class Pixels(NamedTuple):
@@ -287,14 +292,12 @@ def _prefetch_rows(pixels, groups, k, one, old, new):
     p = pixels.index[k]
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
-        wide = groups.width[g] > _LINE
+        near = min(np.uint64(groups.width[g]), _NEAR)
         for corner in range(one.vertex.shape[1]):
             at = np.uint64(one.position[one.vertex[p, corner], g])
-            prefetch(old, at)
-            prefetch(new, at)
-            if wide:
-                prefetch(old, at + np.uint64(_LINE))
-                prefetch(new, at + np.uint64(_LINE))
+            for line in range(np.uint64(0), near, _LINE):
+                prefetch(old, at + line)
+                prefetch(new, at + line)
 
 
 @kernel(inline=True)
@@ -370,64 +373,56 @@ def update(
 
 
 @kernel
-def blur_rows(values, chains, chain_ptr, factor, base, first, last, backward):
-    """[1/2 1 1/2] along every direction, in place, for columns first..last of all rows.
+def blur_rows(values, chains, start, end, base, stride):
+    """[1/2 1 1/2] along the chains start..end of one direction, in place.
 
     Args:
-        chains, chain_ptr: rows along each direction, see Lattice; a row starts at
-            ``base + factor * chain``.
-        backward: run the directions in reverse (the transpose).
+        chains: rows along each direction, see Lattice; row r starts at ``base + stride * r``.
     """
-    width = np.uint64(last - first)
-    wide = last - first > _LINE
-    before = np.empty(last - first, np.float32)
-    end = chains.shape[0] - 1
+    width = np.uint64(stride)
+    origin = np.uint64(base)
+    before = np.zeros(stride, np.float32)
     half = np.float32(0.5)
-    directions = chain_ptr.shape[0] - 1
     stop = np.uint32(0xFFFFFFFF)
-    origin = np.uint64(base + first)
-    stride = np.uint64(factor)
-    for step in range(directions):
-        direction = directions - 1 - step if backward else step
-        fresh = True
-        for i in range(chain_ptr[direction], chain_ptr[direction + 1]):
-            if chains[i] == stop:
-                fresh = True
-                continue
-            here = origin + stride * np.uint64(chains[i])
-            if fresh:
-                for c in range(width):
-                    before[c] = 0
-                fresh = False
-            if chains[i + 1] == stop:
-                for c in range(np.uint64(0), width, _LANES):
-                    value = load(values, here + c)
-                    store(values, here + c, value + half * load(before, c))
-                continue
-            ahead = chains[min(i + _AHEAD, end)]
-            if ahead != stop:
-                prefetch(values, origin + stride * np.uint64(ahead))
-                if wide:
-                    prefetch(values, origin + stride * np.uint64(ahead) + np.uint64(_LINE))
-            there = origin + stride * np.uint64(chains[i + 1])
+    for i in range(start, end):
+        ahead = chains[min(i + _CHAIN_AHEAD, end - 1)]
+        if ahead != stop:
+            for line in range(np.uint64(0), min(width, _NEAR), _LINE):
+                prefetch(values, origin + width * np.uint64(ahead) + line)
+        if chains[i] == stop:
             for c in range(np.uint64(0), width, _LANES):
-                value = load(values, here + c)
-                around = load(before, c) + load(values, there + c)
-                store(before, c, value)
-                store(values, here + c, value + half * around)
+                store(before, c, repeat(np.float32(0)))
+            continue
+        here = origin + width * np.uint64(chains[i])
+        if chains[i + 1] == stop:
+            for c in range(np.uint64(0), width, _LANES):
+                store(values, here + c, load(values, here + c) + half * load(before, c))
+            continue
+        there = origin + width * np.uint64(chains[i + 1])
+        for c in range(np.uint64(0), width, _LANES):
+            value = load(values, here + c)
+            around = load(before, c) + load(values, there + c)
+            store(before, c, value)
+            store(values, here + c, value + half * around)
 
 
 @kernel
-def merge_rows(values, others, base, stride, rows, first, last):
+def blur_all(values, chains, chain_ptr, base, stride, backward):
+    """All directions, one after the other; in reverse for the transpose."""
+    directions = chain_ptr.shape[0] - 1
+    for step in range(directions):
+        j = directions - 1 - step if backward else step
+        blur_rows(values, chains, chain_ptr[j], chain_ptr[j + 1], base, stride)
+
+
+@kernel
+def merge(start, end, values, others):
     """Adds the lattice values of other threads to ``values`` and clears them."""
-    width = np.uint64(last - first)
     for t in range(others.shape[0]):
         other = others[t]
-        for r in range(rows):
-            at = np.uint64(base + r * stride + first)
-            for c in range(width):
-                values[at + c] += other[at + c]
-                other[at + c] = 0
+        for i in range(start, end):
+            values[i] += other[i]
+            other[i] = 0
 
 
 @kernel

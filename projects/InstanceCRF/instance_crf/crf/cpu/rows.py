@@ -5,19 +5,28 @@ Shape letters: N pixels, M lattice vertices, G groups, R rows of a group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise, zip_longest
 
 import numpy as np
 
 from instance_crf.crf.cpu.jit import kernel
-from instance_crf.crf.cpu.kernels import Groups, PixelKernel, Pixels, blur_rows, merge_rows
-from instance_crf.crf.cpu.lattice import Lattice, LatticeRangeError, blur_scalar, splat_scalar
-from instance_crf.crf.cpu.threads import Task, run_tasks
+from instance_crf.crf.cpu.kernels import (
+    Groups,
+    PixelKernel,
+    Pixels,
+    blur_all,
+    blur_rows,
+    merge,
+)
+from instance_crf.crf.cpu.lattice import END, Lattice, LatticeRangeError, blur_scalar, splat_scalar
+from instance_crf.crf.cpu.threads import Task, run_tasks, split_range
 
-__all__ = ["Rows", "aligned_zeros", "dense_rows", "sparse_rows"]
+__all__ = ["Rows", "aligned_zeros", "blur", "dense_rows", "sparse_rows"]
 
 _LINE = 16
-"""Columns of a cache line: threads that share rows take as many."""
+"""float32 in a cache line."""
 
 
 def aligned_zeros(size: int) -> np.ndarray:
@@ -58,60 +67,75 @@ class Rows:
         """Lattice values, all 0."""
         return aligned_zeros(self.size)
 
-    def blur_tasks(
-        self, values: np.ndarray, others: np.ndarray, backward: bool, num_threads: int
-    ) -> list[Task]:
-        """Tasks that together add ``others`` to ``values`` and blur them; the largest come first.
-
-        Args:
-            others: (threads - 1, size) what other threads splatted; cleared.
-            backward: apply the transpose; the inactive pixels are then left out.
-        """
-        tasks = []
-        for number, region in enumerate(self.regions):
-            for first, last in _column_ranges(region, num_threads):
-                added = []
-                if number == 0 and self.constant is not None and not backward:
-                    columns = first + np.flatnonzero(self.share[first:last])
-                    added = [(c, self.share[c] * self.constant) for c in columns]
-                arguments = (region, first, last, values, others, added, backward)
-                tasks.append(((last - first) * region.rows, (_finish, arguments)))
-        tasks.sort(key=lambda task: -task[0])
-        return [task for _, task in tasks]
+    def add_inactive(self, values: np.ndarray) -> None:
+        """Adds what the inactive pixels contribute to blurred lattice values."""
+        if self.constant is None:
+            return
+        first = self.regions[0]
+        end = first.base + first.rows * first.stride
+        for column in np.flatnonzero(self.share):
+            values[first.base + column : end : first.stride] += self.share[column] * self.constant
 
 
-def _column_ranges(region: _Region, num_threads: int) -> list[tuple[int, int]]:
-    """Cuts the columns of wide rows into whole cache lines."""
-    lines = -(-region.stride // _LINE)
-    parts = min(num_threads, lines)
-    edges = [min(lines * i // parts * _LINE, region.stride) for i in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-def _finish(
-    region: _Region,
-    first: int,
-    last: int,
-    values: np.ndarray,
-    others: np.ndarray,
-    added: list[tuple[int, np.ndarray]],
+def blur(
+    kernels: Sequence[Rows],
+    values: Sequence[np.ndarray],
+    others: Sequence[np.ndarray],
     backward: bool,
+    num_threads: int,
 ) -> None:
-    if others.shape[0]:
-        merge_rows(values, others, region.base, region.stride, region.rows, first, last)
-    blur_rows(
-        values,
-        region.chains,
-        region.chain_ptr,
-        region.stride,
-        region.base,
-        first,
-        last,
-        backward,
-    )
-    for column, numbers in added:
-        end = region.base + region.rows * region.stride
-        values[region.base + column : end : region.stride] += numbers
+    """Adds what other threads splatted to the lattice values of each kernel, and blurs them.
+
+    Args:
+        values: the lattice values of each kernel, in place.
+        others: (threads - 1, size) each; cleared.
+        backward: apply the transpose; the inactive pixels are then left out.
+    """
+    tasks: list[Task] = []
+    for mine, theirs in zip(values, others, strict=True):
+        if theirs.shape[0]:
+            ranges = split_range(len(mine), num_threads)
+            tasks += [(merge, (start, end, mine, theirs)) for start, end in ranges]
+    run_tasks(tasks, num_threads)
+    pairs = [(r, mine) for rows, mine in zip(kernels, values, strict=True) for r in rows.regions]
+    if len(pairs) > len(kernels):
+        pairs.sort(key=lambda pair: -pair[0].rows * pair[0].stride)
+        run_tasks([_whole_blur(*pair, backward) for pair in pairs], num_threads)
+    else:
+        # One large region each: all threads work on a direction.
+        steps = [_blur_steps(*pair, backward, num_threads) for pair in pairs]
+        for step in zip_longest(*steps, fillvalue=[]):
+            run_tasks(list(chain.from_iterable(step)), num_threads)
+    if not backward:
+        for rows, mine in zip(kernels, values, strict=True):
+            rows.add_inactive(mine)
+
+
+def _whole_blur(region: _Region, values: np.ndarray, backward: bool) -> Task:
+    arguments = (region.chains, region.chain_ptr, region.base, region.stride, backward)
+    return blur_all, (values, *arguments)
+
+
+def _blur_steps(
+    region: _Region, values: np.ndarray, backward: bool, num_threads: int
+) -> list[list[Task]]:
+    """For each direction tasks that share its chains."""
+    steps = []
+    for first, last in pairwise(region.chain_ptr.tolist()):
+        edges = [first]
+        for start, _ in split_range(last - first, num_threads)[1:]:
+            edges.append(max(edges[-1], _next_chain(region.chains, first + start)))
+        place = (region.base, region.stride)
+        edges.append(last)
+        steps.append([(blur_rows, (values, region.chains, *e, *place)) for e in pairwise(edges)])
+    return steps[::-1] if backward else steps
+
+
+def _next_chain(chains: np.ndarray, index: int) -> int:
+    """Where the next chain begins, at the index or after it."""
+    while chains[index - 1] != END:
+        index += 1
+    return index
 
 
 def dense_rows(lattice: Lattice, groups: Groups, strength: float) -> Rows:
