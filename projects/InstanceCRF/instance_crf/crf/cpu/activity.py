@@ -16,7 +16,7 @@ import numpy as np
 
 from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
 from instance_crf.crf.cpu.lattice import Lattice, filter_scalar
-from instance_crf.crf.cpu.rows import aligned_zeros, blur, sparse_rows
+from instance_crf.crf.cpu.rows import aligned_zeros, blur, merge_others, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["foreground_bound", "part_bounds", "unary_shares"]
@@ -92,7 +92,7 @@ def part_bounds(
     inactive = np.full(shares.shape[1], threshold, np.float32)
     inactive[0] = 1 - threshold
     rows = [
-        sparse_rows(lattice, groups, pixels, active.astype(np.uint64), inactive, strength, 1)
+        sparse_rows(lattice, groups, pixels, active.astype(np.uint8), inactive, strength, 1)
         for lattice, strength in zip(lattices, strengths, strict=True)
     ]
     highest = np.zeros_like(shares)
@@ -111,7 +111,8 @@ def part_bounds(
         run_tasks(tasks)
         if last:
             break
-        blur(rows, new, others, False, num_threads)
+        merge_others(new, others, num_threads)
+        blur(rows, new, False, num_threads)
         old, new = new, spare if first else old
         for values in new:
             values.fill(0)

@@ -35,7 +35,7 @@ from instance_crf.crf.cpu.kernels import (
     write_marginals,
 )
 from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order, tile_positions
-from instance_crf.crf.cpu.rows import aligned_zeros, blur, dense_rows, sparse_rows
+from instance_crf.crf.cpu.rows import aligned_zeros, blur, dense_rows, merge_others, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["CpuInference", "Problem"]
@@ -266,7 +266,7 @@ class CpuInference:
         index = active.nonzero()[0].astype(np.int32)
         count = len(index)
         pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
-        self._use_sparse_rows(pixels, active.astype(np.uint64))
+        self._use_sparse_rows(pixels, active.astype(np.uint8))
 
     def _use_active_parts(self, active: np.ndarray) -> None:
         """Some parts, with all their labels, at some pixels."""
@@ -277,8 +277,8 @@ class CpuInference:
         counts = active[index].sum(axis=1)
         group_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         groups = active[index].nonzero()[1].astype(np.int16)
-        bits = np.uint64(1) << np.arange(len(self._parts), dtype=np.uint64)
-        mask = (active * bits).sum(axis=1, dtype=np.uint64)
+        kind = np.uint8 if len(self._parts) <= 8 else np.uint64
+        mask = active @ (kind(1) << np.arange(len(self._parts), dtype=kind))
         self._use_sparse_rows(Pixels(index.astype(np.int32), group_ptr, groups), mask)
 
     def _use_sparse_rows(self, pixels: Pixels, mask: np.ndarray) -> None:
@@ -363,14 +363,19 @@ class CpuInference:
     ) -> list[np.ndarray]:
         """Blurred lattice values after one more iteration, in ``spare`` if given."""
         if spare is None:
-            new = [rows.zeros() for rows in self._rows]
+            new = self._zeros()
         else:
             new = spare
             for values in new:
                 values.fill(0)
         self._run_ranges(update, lambda t: (*self._given(old), *self._target(new, t)))
-        blur(self._rows, new, self._others, False, self.num_threads)
+        merge_others(new, self._others, self.num_threads)
+        blur(self._rows, new, False, self.num_threads)
         return new
+
+    def _zeros(self) -> list[np.ndarray]:
+        """Lattice values of both kernels, all 0."""
+        return [rows.zeros() for rows in self._rows]
 
     def _split_pixels(self) -> list[tuple[int, int]]:
         """Ranges of active pixels with nearly equal numbers of (pixel, group) pairs."""
@@ -473,10 +478,13 @@ class CpuInference:
         coefficients = np.zeros((len(self._ranges), 3))
         strengths = np.zeros(2)
         grads: list[np.ndarray] = [np.zeros(1, np.float32)] * 2
+        spare: list[np.ndarray] = []
         for iteration in range(self.problem.num_iterations, -1, -1):
             values = self._values_before(iteration)
             last = values is None
-            new = [np.zeros(1, np.float32)] * 2 if last else [rows.zeros() for rows in self._rows]
+            new = [np.zeros(1, np.float32)] * 2 if last else spare or self._zeros()
+            for each in spare:
+                each.fill(0)
 
             def arguments(t, values=values, last=last, new=new, seed=seed, grads=grads):
                 target = new if last else self._target(new, t)
@@ -486,14 +494,11 @@ class CpuInference:
             self._run_ranges(pullback, arguments)
             if last:
                 break
-            for t in range(len(self._ranges) - 1):
-                for m in range(2):
-                    new[m] += self._others[m][t]
-                    self._others[m][t].fill(0)
+            merge_others(new, self._others, self.num_threads)
             for m in range(2):
                 strengths[m] += float(np.dot(new[m], values[m]))
-            nothing = [other[:0] for other in self._others]
-            blur(self._rows, new, nothing, True, self.num_threads)
+            blur(self._rows, new, True, self.num_threads)
+            spare = grads if seed[0] == 0 else []
             grads = new
             seed = (0, _NO_LABELS, _NO_NUMBERS, _NO_PLANES)
         return self._collect(part_grad, coefficients.sum(axis=0), strengths)

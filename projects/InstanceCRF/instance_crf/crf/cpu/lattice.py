@@ -36,6 +36,8 @@ _BLOCK = 64
 """Pixels that are embedded together."""
 _AHEAD = 8
 """Keys between the prefetch of a table's slot and its use."""
+_MANY_SIMPLICES = 0.8
+"""Share of the pixels with a simplex of their own above which simplices are not told apart."""
 _TINY = np.float32(1e-20)
 
 
@@ -130,13 +132,15 @@ def build_lattice(
     x, y = tile_positions(height, width)
     embed = (order, x, y, scale, image, lowest, simplex_shift, keys, weight)
     run_tasks([(_embed, (a, b, *embed)) for a, b in ranges])
-    simplex = np.empty(pixels, np.int32)
-    simplices, _ = _number_keys(keys, simplex)
-    vertex_of_simplex, up, down = _number_vertices(
-        simplices, lowest, highest, simplex_shift, low, shift, num_threads
-    )
-    vertex = np.empty((pixels, dim + 1), np.int32)
-    run_tasks([(_gather_rows, (a, b, vertex_of_simplex, simplex, vertex)) for a, b in ranges])
+    layout = (lowest, simplex_shift, low, shift, num_threads)
+    if _mostly_distinct(keys):
+        vertex, up, down = _number_vertices(keys, *layout)
+    else:
+        simplex = np.empty(pixels, np.int32)
+        simplices, _ = _number_keys(keys, simplex)
+        vertex_of_simplex, up, down = _number_vertices(simplices, *layout)
+        vertex = np.empty((pixels, dim + 1), np.int32)
+        run_tasks([(_gather_rows, (a, b, vertex_of_simplex, simplex, vertex)) for a, b in ranges])
     chains, chain_ptr = _chains(up, down, num_threads)
     ones = np.ones(1, np.float32)
     lattice = Lattice(vertex, weight, ones, ones, up, down, chains, chain_ptr, ones, 1.0)
@@ -330,10 +334,17 @@ def _grow(found, table):
     return bigger, table
 
 
+def _mostly_distinct(keys: np.ndarray) -> bool:
+    """Whether so few pixels share a simplex, as in grainy pictures, that looking is in vain."""
+    tile = _TILE * _TILE
+    sample = [keys[start : start + tile] for start in range(0, len(keys), 16 * tile)]
+    distinct = sum(len(np.unique(part)) for part in sample)
+    return distinct > _MANY_SIMPLICES * sum(map(len, sample))
+
+
 def _number_vertices(
     simplices: np.ndarray,
     lowest: np.ndarray,
-    highest: np.ndarray,
     simplex_shift: np.ndarray,
     low: np.ndarray,
     shift: np.ndarray,

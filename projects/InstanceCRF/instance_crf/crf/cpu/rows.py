@@ -23,7 +23,7 @@ from instance_crf.crf.cpu.kernels import (
 from instance_crf.crf.cpu.lattice import END, Lattice, LatticeRangeError, blur_scalar, splat_scalar
 from instance_crf.crf.cpu.threads import Task, run_tasks, split_range
 
-__all__ = ["Rows", "aligned_zeros", "blur", "dense_rows", "sparse_rows"]
+__all__ = ["Rows", "aligned_zeros", "blur", "dense_rows", "merge_others", "sparse_rows"]
 
 _LINE = 16
 """float32 in a cache line."""
@@ -77,19 +77,13 @@ class Rows:
             values[first.base + column : end : first.stride] += self.share[column] * self.constant
 
 
-def blur(
-    kernels: Sequence[Rows],
-    values: Sequence[np.ndarray],
-    others: Sequence[np.ndarray],
-    backward: bool,
-    num_threads: int,
+def merge_others(
+    values: Sequence[np.ndarray], others: Sequence[np.ndarray], num_threads: int
 ) -> None:
-    """Adds what other threads splatted to the lattice values of each kernel, and blurs them.
+    """Adds to the lattice values of each kernel what other threads splatted, and clears that.
 
     Args:
-        values: the lattice values of each kernel, in place.
-        others: (threads - 1, size) each; cleared.
-        backward: apply the transpose; the inactive pixels are then left out.
+        others: (threads - 1, size) each.
     """
     tasks: list[Task] = []
     for mine, theirs in zip(values, others, strict=True):
@@ -97,6 +91,16 @@ def blur(
             ranges = split_range(len(mine), num_threads)
             tasks += [(merge, (start, end, mine, theirs)) for start, end in ranges]
     run_tasks(tasks, num_threads)
+
+
+def blur(
+    kernels: Sequence[Rows], values: Sequence[np.ndarray], backward: bool, num_threads: int
+) -> None:
+    """Blurs the lattice values of each kernel in place.
+
+    Args:
+        backward: apply the transpose; the inactive pixels are then left out.
+    """
     pairs = [(r, mine) for rows, mine in zip(kernels, values, strict=True) for r in rows.regions]
     if len(pairs) > len(kernels):
         pairs.sort(key=lambda pair: -pair[0].rows * pair[0].stride)
@@ -163,10 +167,11 @@ def sparse_rows(
     something from one of them to another.
 
     Args:
-        pixel_mask: (N,) uint64; bit g tells whether the pixel has group g, 0 for inactive pixels.
+        pixel_mask: (N,) uint8 or uint64; bit g tells whether the pixel has group g, 0 for inactive
+            pixels.
         share: what an inactive pixel has in the columns of the first group.
     """
-    mask = np.zeros(lattice.num_vertices, np.uint64)
+    mask = np.zeros(lattice.num_vertices, pixel_mask.dtype)
     _touch(pixels.index, pixel_mask, lattice.vertex, mask)
     mask = _between(mask, lattice.up, lattice.down)
     num_groups = groups.width.shape[0]
@@ -213,7 +218,7 @@ def _inactive_constant(lattice: Lattice, pixel_mask: np.ndarray, mask: np.ndarra
     inactive = np.where(pixel_mask == 0, lattice.weight_in, np.float32(0)).astype(np.float32)
     splat_scalar(lattice.vertex, lattice.weight, inactive, values)
     blur_scalar(values, lattice.chains, lattice.chain_ptr)
-    return values[(mask & np.uint64(1)) > 0]
+    return values[(mask & 1) > 0]
 
 
 @kernel
@@ -229,7 +234,7 @@ def _touch(index, pixel_mask, vertex, mask):
 def _between(touched, up, down):
     """Groups of each vertex on a path of the blur from a touched vertex to a touched vertex."""
     directions, count = up.shape
-    reached = np.empty((directions + 1, count), np.uint64)
+    reached = np.empty((directions + 1, count), touched.dtype)
     for v in range(count):
         reached[0, v] = touched[v]
     for j in range(directions):
@@ -241,7 +246,7 @@ def _between(touched, up, down):
                 value |= reached[j, down[j, v]]
             reached[j + 1, v] = value
     leads = touched.copy()
-    before = np.empty(count, np.uint64)
+    before = np.empty_like(touched)
     result = touched.copy()
     for j in range(directions - 1, -1, -1):
         for v in range(count):
@@ -261,7 +266,7 @@ def _count_rows(mask, num_groups):
     counts = np.zeros(num_groups, np.int64)
     for v in range(mask.shape[0]):
         for g in range(num_groups):
-            counts[g] += np.int64((mask[v] >> np.uint64(g)) & np.uint64(1))
+            counts[g] += np.int64((np.uint64(mask[v]) >> np.uint64(g)) & np.uint64(1))
     return counts
 
 
