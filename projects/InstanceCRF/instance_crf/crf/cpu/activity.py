@@ -16,7 +16,7 @@ import numpy as np
 
 from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
 from instance_crf.crf.cpu.lattice import Lattice, filter_scalar
-from instance_crf.crf.cpu.rows import aligned_zeros, blur, merge_others, sparse_rows
+from instance_crf.crf.cpu.rows import merge_and_blur, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["foreground_bound", "part_bounds", "unary_shares"]
@@ -91,28 +91,26 @@ def part_bounds(
     pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
     inactive = np.full(shares.shape[1], threshold, np.float32)
     inactive[0] = 1 - threshold
+    mask = active.astype(np.uint8)
+    ranges = split_range(count, num_threads)
     rows = [
-        sparse_rows(lattice, groups, pixels, active.astype(np.uint8), inactive, strength, 1)
+        sparse_rows(lattice, groups, pixels, ranges, strength, mask, inactive)
         for lattice, strength in zip(lattices, strengths, strict=True)
     ]
     highest = np.zeros_like(shares)
-    ranges = split_range(count, num_threads)
     old = [np.zeros(1, np.float32)] * 2
     new = [row.zeros() for row in rows]
-    others = [aligned_zeros((len(ranges) - 1) * row.size).reshape(-1, row.size) for row in rows]
     spare = [row.zeros() for row in rows]
     for iteration in range(num_iterations + 1):
         first, last = iteration == 0, iteration == num_iterations
         tasks = []
         for t, (a, b) in enumerate(ranges):
-            target = new if t == 0 else [other[t - 1] for other in others]
-            common = (pixels, groups, shares, rows[0].kernel, rows[1].kernel, first, *old)
-            tasks.append((bound_update, (a, b, *common, last, *target, highest)))
+            common = (pixels, groups, shares, *(row.kernels[t] for row in rows), first, *old)
+            tasks.append((bound_update, (a, b, *common, last, *new, highest)))
         run_tasks(tasks)
         if last:
             break
-        merge_others(new, others, num_threads)
-        blur(rows, new, False, num_threads)
+        merge_and_blur(rows, new, False, num_threads)
         old, new = new, spare if first else old
         for values in new:
             values.fill(0)

@@ -35,7 +35,7 @@ from instance_crf.crf.cpu.kernels import (
     write_marginals,
 )
 from instance_crf.crf.cpu.lattice import Lattice, build_lattice, tile_order, tile_positions
-from instance_crf.crf.cpu.rows import aligned_zeros, blur, dense_rows, merge_others, sparse_rows
+from instance_crf.crf.cpu.rows import blur, dense_rows, merge_and_blur, merge_own, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
 
 __all__ = ["CpuInference", "Problem"]
@@ -252,9 +252,10 @@ class CpuInference:
     def _use_all_labels(self) -> None:
         self._groups = self._make_groups([self._parts])
         self._pixels = _everywhere(self.num_pixels)
+        self._ranges = self._split_pixels()
         self._sparse = False
         self._rows = [
-            dense_rows(lattice, self._groups, strength)
+            dense_rows(lattice, self._groups, self._pixels, self._ranges, strength)
             for lattice, strength in zip(
                 self._lattices or (), self.problem.strengths, strict=bool(self._lattices)
             )
@@ -283,11 +284,12 @@ class CpuInference:
 
     def _use_sparse_rows(self, pixels: Pixels, mask: np.ndarray) -> None:
         self._pixels = pixels
+        self._ranges = self._split_pixels()
         self._sparse = True
         background = np.zeros(int(self._groups.width[0]), np.float32)
         background[0] = 1
         self._rows = [
-            sparse_rows(lattice, self._groups, pixels, mask, background, strength, self.num_threads)
+            sparse_rows(lattice, self._groups, pixels, self._ranges, strength, mask, background)
             for lattice, strength in zip(self._lattices, self.problem.strengths, strict=True)
         ]
 
@@ -335,11 +337,6 @@ class CpuInference:
     # -- forward ---------------------------------------------------------------------------------
 
     def _run(self, keep: bool) -> None:
-        self._ranges = self._split_pixels()
-        self._others = [
-            aligned_zeros((len(self._ranges) - 1) * rows.size).reshape(-1, rows.size)
-            for rows in self._rows
-        ]
         self._kept: dict[int, list[np.ndarray]] = {}
         iterations = self.problem.num_iterations
         values_size = sum(rows.size for rows in self._rows)
@@ -368,9 +365,8 @@ class CpuInference:
             new = spare
             for values in new:
                 values.fill(0)
-        self._run_ranges(update, lambda t: (*self._given(old), *self._target(new, t)))
-        merge_others(new, self._others, self.num_threads)
-        blur(self._rows, new, False, self.num_threads)
+        self._run_ranges(update, lambda t: (*self._given(old, t), *new))
+        merge_and_blur(self._rows, new, False, self.num_threads)
         return new
 
     def _zeros(self) -> list[np.ndarray]:
@@ -385,15 +381,12 @@ class CpuInference:
         edges = [0, *cuts.tolist(), len(ptr) - 1]
         return list(zip(edges[:-1], edges[1:], strict=True))
 
-    def _given(self, values: list[np.ndarray] | None) -> tuple:
+    def _given(self, values: list[np.ndarray] | None, thread: int) -> tuple:
         """Arguments that every kernel takes: the model, and the blurred lattice values so far."""
-        kernels = [rows.kernel for rows in self._rows] or [_no_kernel()] * 2
+        kernels = [rows.kernels[thread] for rows in self._rows] or [_no_kernel()] * 2
         first = values is None
         old = [np.zeros(1, np.float32)] * 2 if values is None else values
         return (self._pixels, self._groups, self._unary, *kernels, first, *old)
-
-    def _target(self, new: list[np.ndarray], thread: int) -> list[np.ndarray]:
-        return new if thread == 0 else [other[thread - 1] for other in self._others]
 
     def _run_ranges(self, function, arguments) -> None:
         """Runs a kernel over all ranges of active pixels; ``arguments(t)`` for thread t."""
@@ -408,8 +401,7 @@ class CpuInference:
         """(N,) int64 most probable label of each pixel and (N,) float32 its marginal."""
         best = np.zeros(self.num_pixels, np.int32)
         confidence = np.ones(self.num_pixels, np.float32)
-        given = self._given(self._final)
-        self._run_ranges(best_labels, lambda t: (*given, best, confidence))
+        self._run_ranges(best_labels, lambda t: (*self._given(self._final, t), best, confidence))
         labels, marginal = np.empty(self.num_pixels, np.int64), np.empty_like(confidence)
         labels[self._order], marginal[self._order] = best, confidence
         return labels, marginal
@@ -419,8 +411,9 @@ class CpuInference:
         marginals = np.zeros((self.num_labels, self.num_pixels), np.float32)
         if self._sparse:
             marginals[0] = 1
-        given = self._given(self._final)
-        self._run_ranges(write_marginals, lambda t: (*given, self._order, marginals))
+        self._run_ranges(
+            write_marginals, lambda t: (*self._given(self._final, t), self._order, marginals)
+        )
         return marginals
 
     def log_prob(self, labels: np.ndarray) -> np.ndarray:
@@ -429,9 +422,8 @@ class CpuInference:
         Where a label was dropped, minus the log-normaliser of the pixel (0 at inactive pixels).
         """
         out = np.zeros(self.num_pixels, np.float32)
-        given = self._given(self._final)
         in_order = labels[self._order]
-        self._run_ranges(label_log_prob, lambda t: (*given, in_order, out))
+        self._run_ranges(label_log_prob, lambda t: (*self._given(self._final, t), in_order, out))
         result = np.empty_like(out)
         result[self._order] = out
         return result
@@ -487,16 +479,15 @@ class CpuInference:
                 each.fill(0)
 
             def arguments(t, values=values, last=last, new=new, seed=seed, grads=grads):
-                target = new if last else self._target(new, t)
-                sources = (*seed, self._order, *grads, last, *target)
-                return (*self._given(values), *sources, part_grad, coefficients[t])
+                sources = (*seed, self._order, *grads, last, *new)
+                return (*self._given(values, t), *sources, part_grad, coefficients[t])
 
             self._run_ranges(pullback, arguments)
             if last:
                 break
-            merge_others(new, self._others, self.num_threads)
-            for m in range(2):
-                strengths[m] += float(np.dot(new[m], values[m]))
+            merge_own(self._rows, new, self.num_threads)
+            for m, size in enumerate(rows.main_size for rows in self._rows):
+                strengths[m] += float(np.dot(new[m][:size], values[m][:size]))
             blur(self._rows, new, True, self.num_threads)
             spare = grads if seed[0] == 0 else []
             grads = new
@@ -577,6 +568,7 @@ def _no_kernel() -> PixelKernel:
     """Stands in for a Gaussian kernel where there are no iterations."""
     corner = np.zeros((1, 6), np.float32)
     number = np.zeros(1, np.float32)
+    position = np.zeros((1, 1), np.uint32)
     return PixelKernel(
-        corner.astype(np.int32), corner, number, number, np.zeros((1, 1), np.uint32), 0.0, 0.0
+        corner.astype(np.int32), corner, number, number, position, position, 0.0, 0.0
     )

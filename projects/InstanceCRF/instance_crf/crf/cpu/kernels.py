@@ -9,8 +9,8 @@ for each of its groups. The exact CRF has one group with all labels. With droppe
 is a group of its own (and the background another), and a pixel has rows for its active parts only.
 Within a group the labels of one part stand together, a *block*.
 
-Every kernel works on a range of the active pixels; ranges run on threads of their own and splat
-into lattice values of their own.
+Every kernel works on a range of the active pixels; ranges run on threads of their own. Where two
+of them touch a vertex, the later one splats into a row of its own, which is added afterwards.
 
 Shape letters: N pixels, K active pixels, D detections, P parts, L labels, G groups.
 """
@@ -143,6 +143,8 @@ class PixelKernel(NamedTuple):
     """(N,) float32."""
     position: np.ndarray
     """(M, G) uint32 where the row of a group starts in the lattice values of a vertex."""
+    target: np.ndarray
+    """(M, G) uint32 where it starts for what is splatted: a row of its own where threads meet."""
     strength: float
     """The weight w_m of the kernel."""
     limit: float
@@ -258,7 +260,7 @@ def _splat_row(pixels, groups, k, bilateral, spatial, scale_b, scale_s, new_b, n
     p = pixels.index[k]
     (w0, w1, w2, w3, w4, w5), (v0, v1, v2, v3, v4, v5) = _six_corners(bilateral, p, scale_b)
     (u0, u1, u2), (z0, z1, z2) = _three_corners(spatial, p, scale_s)
-    at, to = bilateral.position, spatial.position
+    at, to = bilateral.target, spatial.target
     start = np.uint64(0)
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
@@ -294,10 +296,11 @@ def _prefetch_rows(pixels, groups, k, one, old, new):
         g = pixels.groups[i]
         near = min(np.uint64(groups.width[g]), _NEAR)
         for corner in range(one.vertex.shape[1]):
-            at = np.uint64(one.position[one.vertex[p, corner], g])
+            source = np.uint64(one.position[one.vertex[p, corner], g])
+            target = np.uint64(one.target[one.vertex[p, corner], g])
             for line in range(np.uint64(0), near, _LINE):
-                prefetch(old, at + line)
-                prefetch(new, at + line)
+                prefetch(old, source + line)
+                prefetch(new, target + line)
 
 
 @kernel(inline=True)
@@ -416,13 +419,12 @@ def blur_all(values, chains, chain_ptr, base, stride, backward):
 
 
 @kernel
-def merge(start, end, values, others):
-    """Adds the lattice values of other threads to ``values`` and clears them."""
-    for t in range(others.shape[0]):
-        other = others[t]
-        for i in range(start, end):
-            values[i] += other[i]
-            other[i] = 0
+def merge(start, end, values, own, main, width):
+    """Adds rows start..end of threads' own to the rows that they stand for."""
+    for i in range(start, end):
+        source, target = np.uint64(own[i]), np.uint64(main[i])
+        for c in range(np.uint64(0), np.uint64(width[i]), _LANES):
+            store(values, target + c, load(values, target + c) + load(values, source + c))
 
 
 @kernel

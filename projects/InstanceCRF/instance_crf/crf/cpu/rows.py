@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,13 +24,22 @@ from instance_crf.crf.cpu.kernels import (
 from instance_crf.crf.cpu.lattice import END, Lattice, LatticeRangeError, blur_scalar, splat_scalar
 from instance_crf.crf.cpu.threads import Task, run_tasks, split_range
 
-__all__ = ["Rows", "aligned_zeros", "blur", "dense_rows", "merge_others", "sparse_rows"]
+__all__ = [
+    "Rows",
+    "blur",
+    "dense_rows",
+    "merge_and_blur",
+    "merge_own",
+    "sparse_rows",
+]
+
+Ranges = list[tuple[int, int]]
 
 _LINE = 16
 """float32 in a cache line."""
 
 
-def aligned_zeros(size: int) -> np.ndarray:
+def _aligned_zeros(size: int) -> np.ndarray:
     """(size,) float32 zeros that start with a cache line, so that no row has one more than needed.
 
     NumPy starts large arrays 16 bytes into a page.
@@ -51,21 +61,48 @@ class _Region:
     chain_ptr: np.ndarray
 
 
+class _Own(NamedTuple):
+    """Rows of a thread's own, at the end of the lattice values, all uint32."""
+
+    own: np.ndarray
+    """Where they start."""
+    main: np.ndarray
+    """Where the rows start that they are added to."""
+    width: np.ndarray
+
+
 @dataclass
 class Rows:
-    """The lattice values of one Gaussian kernel: a flat float32 array, in regions by group."""
+    """The lattice values of one Gaussian kernel: a flat float32 array, in regions by group.
 
-    kernel: PixelKernel
+    Attributes:
+        kernels: what each thread works with.
+        regions: by group.
+        size: of the array.
+        main_size: without the threads' own rows, which follow.
+        owns: the own rows of the second thread, the third, ...
+        constant: blurred share of the inactive pixels at the rows of the first group, (R,).
+        share: what the inactive pixels have in the columns of the first group.
+    """
+
+    kernels: list[PixelKernel]
     regions: list[_Region]
     size: int
+    main_size: int
+    owns: list[_Own]
     constant: np.ndarray | None = None
-    """Blurred share of the inactive pixels at the rows of the first group, (R,)."""
     share: np.ndarray | None = None
-    """What the inactive pixels have in the columns of the first group."""
 
     def zeros(self) -> np.ndarray:
         """Lattice values, all 0."""
-        return aligned_zeros(self.size)
+        return _aligned_zeros(self.size)
+
+    def merge_tasks(self, values: np.ndarray, num_threads: int) -> list[list[Task]]:
+        """Tasks, thread after thread, that add the threads' own rows to the others."""
+        return [
+            [(merge, (a, b, values, *own)) for a, b in split_range(len(own.own), num_threads)]
+            for own in self.owns
+        ]
 
     def add_inactive(self, values: np.ndarray) -> None:
         """Adds what the inactive pixels contribute to blurred lattice values."""
@@ -77,20 +114,21 @@ class Rows:
             values[first.base + column : end : first.stride] += self.share[column] * self.constant
 
 
-def merge_others(
-    values: Sequence[np.ndarray], others: Sequence[np.ndarray], num_threads: int
+def merge_and_blur(
+    kernels: Sequence[Rows], values: Sequence[np.ndarray], backward: bool, num_threads: int
 ) -> None:
-    """Adds to the lattice values of each kernel what other threads splatted, and clears that.
+    """Completes the splat of all threads, and blurs."""
+    merge_own(kernels, values, num_threads)
+    blur(kernels, values, backward, num_threads)
 
-    Args:
-        others: (threads - 1, size) each.
-    """
-    tasks: list[Task] = []
-    for mine, theirs in zip(values, others, strict=True):
-        if theirs.shape[0]:
-            ranges = split_range(len(mine), num_threads)
-            tasks += [(merge, (start, end, mine, theirs)) for start, end in ranges]
-    run_tasks(tasks, num_threads)
+
+def merge_own(kernels: Sequence[Rows], values: Sequence[np.ndarray], num_threads: int) -> None:
+    """Adds what threads splatted into rows of their own to the lattice values of each kernel."""
+    of_kernels = [
+        rows.merge_tasks(mine, num_threads) for rows, mine in zip(kernels, values, strict=True)
+    ]
+    for tasks in zip_longest(*of_kernels, fillvalue=[]):
+        run_tasks(list(chain.from_iterable(tasks)), num_threads)
 
 
 def blur(
@@ -142,24 +180,31 @@ def _next_chain(chains: np.ndarray, index: int) -> int:
     return index
 
 
-def dense_rows(lattice: Lattice, groups: Groups, strength: float) -> Rows:
-    """One row per vertex, for the only group."""
+def dense_rows(
+    lattice: Lattice, groups: Groups, pixels: Pixels, ranges: Ranges, strength: float
+) -> Rows:
+    """One row per vertex, for the only group.
+
+    Args:
+        ranges: of the active pixels, for each thread.
+    """
     stride = int(groups.width[0])
     count = lattice.num_vertices
     _check_size(count * stride)
     position = (np.arange(count, dtype=np.uint32) * np.uint32(stride))[:, None]
     region = _Region(0, stride, count, lattice.chains, lattice.chain_ptr)
-    return Rows(_pixel_kernel(lattice, position, strength), [region], count * stride)
+    mask = np.ones(count, np.uint8)
+    return _make_rows(lattice, pixels, ranges, strength, position, mask, [region])
 
 
 def sparse_rows(
     lattice: Lattice,
     groups: Groups,
     pixels: Pixels,
+    ranges: Ranges,
+    strength: float,
     pixel_mask: np.ndarray,
     share: np.ndarray,
-    strength: float,
-    num_threads: int,
 ) -> Rows:
     """Rows for the groups that active pixels have, at the vertices where they matter.
 
@@ -167,6 +212,7 @@ def sparse_rows(
     something from one of them to another.
 
     Args:
+        ranges: of the active pixels, for each thread.
         pixel_mask: (N,) uint8 or uint64; bit g tells whether the pixel has group g, 0 for inactive
             pixels.
         share: what an inactive pixel has in the columns of the first group.
@@ -187,24 +233,74 @@ def sparse_rows(
             (_place_group, (g, mask, *bases[-1], counts[g], position, lattice.up, lattice.down))
         )
     regions = []
-    placed = run_tasks(tasks, num_threads)
+    placed = run_tasks(tasks, len(ranges))
     for g, (chains, chain_ptr) in enumerate(placed):
         regions.append(_Region(*bases[g], int(counts[g]), chains, chain_ptr))
-    rows = Rows(_pixel_kernel(lattice, position, strength), regions, base)
+    rows = _make_rows(lattice, pixels, ranges, strength, position, mask, regions)
     rows.constant, rows.share = _inactive_constant(lattice, pixel_mask, mask), share
     return rows
 
 
-def _pixel_kernel(lattice: Lattice, position: np.ndarray, strength: float) -> PixelKernel:
-    return PixelKernel(
-        lattice.vertex,
-        lattice.weight,
-        lattice.weight_in,
-        lattice.weight_out,
-        position,
-        float(strength),
-        float(strength) * lattice.peak,
-    )
+def _make_rows(
+    lattice: Lattice,
+    pixels: Pixels,
+    ranges: Ranges,
+    strength: float,
+    position: np.ndarray,
+    mask: np.ndarray,
+    regions: list[_Region],
+) -> Rows:
+    """Adds rows of their own for the threads, at vertices that an earlier one touches, too.
+
+    Args:
+        position: (M, G) where the row of a group starts.
+        mask: (M,) bit g tells whether the vertex has a row for group g.
+    """
+    main_size = size = sum(region.rows * region.stride for region in regions)
+    touched_before = np.zeros(lattice.num_vertices, bool)
+    kernels, owns = [], []
+    for start, end in ranges:
+        touched = np.zeros_like(touched_before)
+        _mark(pixels.index[start:end], lattice.vertex, touched)
+        shared = (touched & touched_before).nonzero()[0]
+        touched_before |= touched
+        target, places = position, []
+        if len(shared):
+            target = position.copy()
+            for g, region in enumerate(regions):
+                vertices = shared[(mask[shared] >> mask.dtype.type(g)) & 1 > 0]
+                own = size + np.arange(len(vertices), dtype=np.int64) * region.stride
+                size += len(vertices) * region.stride
+                _check_size(size)
+                main = position[vertices, g]
+                target[vertices, g] = own
+                places.append((own, main, np.full(len(vertices), region.stride)))
+            owns.append(
+                _Own(
+                    *(np.concatenate(part).astype(np.uint32) for part in zip(*places, strict=True))
+                )
+            )
+        kernels.append(
+            PixelKernel(
+                lattice.vertex,
+                lattice.weight,
+                lattice.weight_in,
+                lattice.weight_out,
+                position,
+                target,
+                float(strength),
+                float(strength) * lattice.peak,
+            )
+        )
+    return Rows(kernels, regions, size, main_size, owns)
+
+
+@kernel
+def _mark(index, vertex, touched):
+    """Marks the vertices of each pixel."""
+    for k in range(index.shape[0]):
+        for c in range(vertex.shape[1]):
+            touched[vertex[index[k], c]] = True
 
 
 def _check_size(size: int) -> None:
