@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from instance_crf.crf import DenseInstanceCRF
-from instance_crf.crf.gaussian_filter import BruteForceFilter
+from instance_crf.crf.gaussian_filter import BruteForceFilter, spatial_features
 
 
 def inputs(height=20, width=26, detections=3, parts=2, seed=0, dtype=torch.float32):
@@ -86,7 +86,12 @@ def test_whole_crf_on_12x12_against_brute_force(monkeypatch):
     """The module's own algebra, with the exact Gaussian in the place of the lattice."""
     from instance_crf.crf import dense_instance_crf
 
+    def spatial_filter(height, width, theta, *, normalization, device):
+        features = spatial_features(height, width, theta, device=device)
+        return BruteForceFilter(features, normalization=normalization)
+
     monkeypatch.setattr(dense_instance_crf, "PermutohedralFilter", BruteForceFilter)
+    monkeypatch.setattr(dense_instance_crf, "spatial_filter", spatial_filter)
     part_prob, boxes, scores, image = inputs(12, 12, dtype=torch.float64)
     crf = DenseInstanceCRF(num_iterations=3, theta_alpha=5.0, theta_beta=40.0, backend="torch")
     actual = crf(part_prob, boxes, scores, image).marginals()

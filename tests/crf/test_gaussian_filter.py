@@ -4,8 +4,11 @@ import torch
 from instance_crf.crf.gaussian_filter import (
     BruteForceFilter,
     PermutohedralFilter,
+    _enclosing_simplices,
+    _simplex_vertices,
     bilateral_features,
     spatial_features,
+    spatial_filter,
 )
 
 
@@ -93,6 +96,33 @@ def test_barycentric_weights_are_a_partition_of_one():
     assert all(len(set(row)) == 6 for row in lattice.vertex.tolist())
 
 
+def test_vertices_and_neighbours_by_hand():
+    """Each vertex written out as coordinates: those of a simplex differ by known steps."""
+    image = torch.rand(3, 9, 8) * 60
+    lattice = PermutohedralFilter(bilateral_features(image, 4.0, 20.0))
+    rounded, rank, _ = _enclosing_simplices(bilateral_features(image, 4.0, 20.0))
+    vertices = _simplex_vertices(rounded, rank)
+    coordinates = {}
+    for pixel in range(72):
+        for corner in range(6):
+            key = (*vertices[pixel, corner].tolist(), -int(vertices[pixel, corner].sum()))
+            assert len({c % 6 for c in key}) == 1  # congruent modulo F + 1
+            assert coordinates.setdefault(int(lattice.vertex[pixel, corner]), key) == key
+    assert sorted(coordinates) == list(range(lattice.num_vertices))
+    number = {key: index for index, key in coordinates.items()}
+    assert len(number) == lattice.num_vertices
+    found = 0
+    for index, key in coordinates.items():
+        for direction in range(6):
+            for side, sign in enumerate((1, -1)):
+                step = [sign * (5 if c == direction else -1) for c in range(6)]
+                wanted = tuple(c + s for c, s in zip(key, step, strict=True))
+                expected = number.get(wanted, lattice.num_vertices)
+                assert lattice.neighbours[direction, side, index] == expected
+                found += expected < lattice.num_vertices
+    assert found > lattice.num_vertices
+
+
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
 def test_backward_is_the_exact_transpose(normalization):
     image = torch.rand(3, 5, 6) * 90
@@ -118,6 +148,20 @@ def test_keys_beyond_63_bits_take_the_other_way():
     features = torch.rand(20, 6, dtype=torch.float64) * 1e6
     values = torch.rand(20, 2, dtype=torch.float64)
     torch.testing.assert_close(PermutohedralFilter(features)(values), values)
+
+
+def test_spatial_filter_is_kept_for_all_images_of_a_size():
+    options = {"normalization": "symmetric", "device": torch.device("cpu")}
+    with torch.inference_mode():
+        kept = spatial_filter(6, 7, 2.5, **options)
+        kept(torch.rand(42, 2))
+    assert spatial_filter(6, 7, 2.5, **options) is kept
+    assert spatial_filter(6, 7, 2.0, **options) is not kept
+    values = torch.rand(42, 2, dtype=torch.float64, requires_grad=True)
+    fresh = PermutohedralFilter(spatial_features(6, 7, 2.5), normalization="symmetric")
+    torch.testing.assert_close(kept(values), fresh(values))
+    kept(values).sum().backward()  # what inference mode made first serves training
+    kept(values.float()).sum().backward()
 
 
 def test_unknown_normalization():

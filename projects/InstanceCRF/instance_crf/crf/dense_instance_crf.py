@@ -16,7 +16,7 @@ from instance_crf.crf.gaussian_filter import (
     NORMALIZATIONS,
     PermutohedralFilter,
     bilateral_features,
-    spatial_features,
+    spatial_filter,
 )
 from instance_crf.crf.label_space import LabelSpace, build_label_space
 from instance_crf.crf.labelling import Labelling
@@ -367,12 +367,16 @@ class DenseInstanceCRF(nn.Module):
             return [], []
         height, width = image.shape[-2:]
         image = image.detach()
-        features = [
-            bilateral_features(image, self.theta_alpha, self.theta_beta),
-            spatial_features(height, width, self.theta_gamma, device=image.device),
-        ]
-        filters = [PermutohedralFilter(f, normalization=self.normalization) for f in features]
-        return filters, [self.bilateral_weight, self.spatial_weight]
+        features = bilateral_features(image, self.theta_alpha, self.theta_beta)
+        bilateral = PermutohedralFilter(features, normalization=self.normalization)
+        spatial = spatial_filter(
+            height,
+            width,
+            self.theta_gamma,
+            normalization=self.normalization,
+            device=image.device,
+        )
+        return [bilateral, spatial], [self.bilateral_weight, self.spatial_weight]
 
     def _touch_all(self) -> Tensor:
         """Zero, in the graph of every parameter: DistributedDataParallel needs all of them."""

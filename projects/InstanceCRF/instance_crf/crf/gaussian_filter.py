@@ -18,12 +18,13 @@ Normalisation turns the sum into weighted means. With n = K 1:
 Filters are linear in the values and depend on the image only. They are differentiable with respect
 to the values; the backward pass applies the exact transpose. The image gets no gradient.
 
-Shape letters: N pixels, C channels, F feature dimensions, M lattice vertices.
+Shape letters: N pixels, C channels, F feature dimensions, M lattice vertices, S distinct simplices.
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import torch
@@ -36,6 +37,7 @@ __all__ = [
     "PermutohedralFilter",
     "bilateral_features",
     "spatial_features",
+    "spatial_filter",
 ]
 
 NORMALIZATIONS = ("after", "symmetric")
@@ -76,8 +78,13 @@ def bilateral_features(image: Tensor, theta_alpha: float, theta_beta: float) -> 
     return torch.cat([position, colour], dim=1)
 
 
-class _Normalized:
-    """Weighs values before and after an unnormalised filter so that it yields means."""
+class Normalization:
+    """Weighs values before and after an unnormalised filter so that it yields means.
+
+    Attributes:
+        weight_in: (N, 1) factors before filtering, or None for ones.
+        weight_out: (N, 1) factors after filtering.
+    """
 
     def __init__(self, norm: Tensor, normalization: str) -> None:
         if normalization not in NORMALIZATIONS:
@@ -102,46 +109,72 @@ class BruteForceFilter:
     def __init__(self, features: Tensor, *, normalization: str = "after") -> None:
         squared_distance = torch.cdist(features, features).square()
         self.kernel = torch.exp(-0.5 * squared_distance)
-        self._normalized = _Normalized(self.kernel.sum(dim=1, keepdim=True), normalization)
+        self.normalization = Normalization(self.kernel.sum(dim=1, keepdim=True), normalization)
 
     def __call__(self, values: Tensor) -> Tensor:
         kernel = self.kernel.to(values.dtype)
-        return self._normalized.after(kernel @ self._normalized.before(values))
+        return self.normalization.after(kernel @ self.normalization.before(values))
 
 
 class PermutohedralFilter:
     """Gaussian filter on a permutohedral lattice, in plain PyTorch on any device.
 
-    Splat and slice are sparse matrices, transposes of each other; the blur is a gather per
-    direction. The lattice is built once, from the features.
+    Splat and slice are sparse matrices, transposes of each other, made at the first call; the blur
+    is a gather per direction. The lattice is built once, from the features.
 
     Args:
         features: (N, F) features; the kernel has unit standard deviation in their space.
         normalization: "after" or "symmetric", see the module's docstring.
 
     Attributes:
+        num_pixels: N.
         num_vertices: M.
+        vertex: (N, F + 1) int64 vertices of the simplex around each pixel.
+        weight: (N, F + 1) float64 barycentric weights.
+        neighbours: (F + 1, 2, M) int64 vertices before and after each one in each direction, M
+            where there is none.
+        normalization: the factors before and after filtering.
     """
 
     def __init__(self, features: Tensor, *, normalization: str = "after") -> None:
-        vertices, weights = _enclosing_simplices(features.detach().to(torch.float64))
-        keys, index = _unique_rows(vertices.flatten(0, 1))
-        self.num_pixels, self.num_vertices = features.shape[0], keys.shape[0]
-        self.vertex = index.view(weights.shape)  # (N, F + 1)
-        self.weight = weights  # (N, F + 1) barycentric
-        self.neighbours = _blur_neighbours(keys)  # (F + 1, 2, M), M where there is none
+        rounded, rank, self.weight = _enclosing_simplices(features.detach().to(torch.float64))
+        # Many pixels share a simplex: its vertices are looked up once.
+        simplices, simplex = _unique_rows(torch.cat([rounded, rank], dim=1))
+        vertices = _simplex_vertices(*simplices.tensor_split(2, dim=1))
+        index, self.neighbours = _connect(vertices.flatten(0, 1))
+        self.vertex = index.view(vertices.shape[:2])[simplex]
+        self.num_pixels, self.num_vertices = features.shape[0], self.neighbours.shape[2]
         self._matrices: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-        ones = weights.new_ones(self.num_pixels, 1)
-        self._normalized = _Normalized(self._filter(ones), normalization)
+        self.normalization = Normalization(self._filter_ones(), normalization)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Filters (N, C) values; differentiable."""
-        filtered = _ApplyLattice.apply(self._normalized.before(values), self)
-        return self._normalized.after(filtered)
+        filtered = _ApplyLattice.apply(self.normalization.before(values), self)
+        return self.normalization.after(filtered)
+
+    @cached_property
+    def by_vertex(self) -> tuple[Tensor, Tensor]:
+        """The (pixel, corner) pairs in the order of their vertices, for splatting.
+
+        Returns:
+            (M + 1,) first pair of each vertex, and (N (F + 1),) pairs as pixel * (F + 1) + corner,
+            both int64.
+        """
+        vertex = self.vertex.flatten()
+        counts = torch.bincount(vertex, minlength=self.num_vertices)
+        first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return first, torch.argsort(vertex, stable=True)
 
     def _filter(self, values: Tensor, *, transpose: bool = False) -> Tensor:
         splat, slice_ = self._splat_and_slice(values.dtype)
         return slice_ @ self._blur(splat @ values.contiguous(), reverse=transpose)
+
+    def _filter_ones(self) -> Tensor:
+        """(N, 1) unnormalised response to ones; needs no matrices."""
+        lattice = self.weight.new_zeros(self.num_vertices)
+        lattice.index_add_(0, self.vertex.flatten(), self.weight.flatten())
+        lattice = self._blur(lattice[:, None], reverse=False)[:, 0]
+        return (lattice[self.vertex] * self.weight).sum(dim=1, keepdim=True)
 
     def _blur(self, lattice: Tensor, *, reverse: bool) -> Tensor:
         """[1/2 1 1/2] along every direction; the transpose runs the directions in reverse."""
@@ -155,11 +188,27 @@ class PermutohedralFilter:
     def _splat_and_slice(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The (M, N) and (N, M) sparse matrices; made once per dtype."""
         if dtype not in self._matrices:
+            size = (self.num_pixels, self.num_vertices)
+            pixels, corners = self.vertex.shape
+            weight = self.weight.to(dtype).flatten()
+            first, pairs = self.by_vertex
+            rows = torch.arange(0, (pixels + 1) * corners, corners, device=weight.device)
             self._matrices[dtype] = (
-                _splat_matrix(self.vertex, self.weight.to(dtype), self.num_vertices),
-                _slice_matrix(self.vertex, self.weight.to(dtype), self.num_vertices),
+                _csr(first, pairs // corners, weight[pairs], size[::-1]),
+                _csr(rows, self.vertex.flatten(), weight, size),
             )
         return self._matrices[dtype]
+
+
+@lru_cache(maxsize=4)
+def spatial_filter(
+    height: int, width: int, theta_gamma: float, *, normalization: str, device: torch.device
+) -> PermutohedralFilter:
+    """The filter of the spatial kernel, which all images of a size share."""
+    # What is kept may serve training although inference mode asked for it first.
+    with torch.inference_mode(False):
+        features = spatial_features(height, width, theta_gamma, device=device)
+        return PermutohedralFilter(features, normalization=normalization)
 
 
 class _ApplyLattice(torch.autograd.Function):
@@ -175,12 +224,15 @@ class _ApplyLattice(torch.autograd.Function):
         return ctx.lattice._filter(grad, transpose=True), None
 
 
-def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor]:
+def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The lattice simplex around each feature point.
 
+    Coordinates sum to zero, so that the last of the F + 1 follows from the others and is left out.
+
     Returns:
-        (N, F + 1, F) int64 coordinates of the vertices (the last coordinate follows from the
-        others, since they sum to zero) and (N, F + 1) barycentric weights.
+        (N, F) int64 coordinates of the "remainder-0 point" in units of F + 1, (N, F) int64 ranks
+        that tell which of the simplices around that point it is, and (N, F + 1) barycentric
+        weights of the simplex's vertices.
     """
     dim = features.shape[1]
     elevated = _elevate(features)
@@ -204,12 +256,16 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor]:
     weights = torch.empty_like(ascending)
     weights[:, 1:] = ascending[:, 1:] - ascending[:, :-1]
     weights[:, 0] = 1 + ascending[:, 0] - ascending[:, -1]
+    return (rounded[:, :dim] / (dim + 1)).round().long(), rank[:, :dim], weights
 
+
+def _simplex_vertices(rounded: Tensor, rank: Tensor) -> Tensor:
+    """(S, F + 1, F) coordinates of the vertices of simplices, see `_enclosing_simplices`."""
+    dim = rank.shape[1]
     # Vertex r adds r to the coordinates of rank <= F - r and r - (F + 1) to the others.
-    r = torch.arange(dim + 1, device=features.device)[None, :, None]
-    rank = rank[:, None, :dim]
-    offset = torch.where(rank <= dim - r, r, r - (dim + 1))
-    return rounded[:, None, :dim].long() + offset, weights
+    r = torch.arange(dim + 1, device=rank.device)[None, :, None]
+    offset = torch.where(rank[:, None] <= dim - r, r, r - (dim + 1))
+    return rounded[:, None] * (dim + 1) + offset
 
 
 def _elevate(features: Tensor) -> Tensor:
@@ -228,74 +284,70 @@ def _elevate(features: Tensor) -> Tensor:
 
 def _unique_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct integer rows, sorted, and the index of each row among them."""
-    packed = _pack(rows, rows)
+    packed, _ = _pack(rows, margin=0)
     if packed is None:
         return torch.unique(rows, dim=0, return_inverse=True)
-    _, inverse = torch.unique(packed, return_inverse=True)
-    keys = rows.new_empty(int(inverse.max()) + 1, rows.shape[1])
-    keys[inverse] = rows
-    return keys, inverse
+    distinct, index = torch.unique(packed, return_inverse=True)
+    unique = rows.new_empty(distinct.shape[0], rows.shape[1])
+    unique[index] = rows
+    return unique, index
 
 
-def _pack(rows: Tensor, reference: Tensor) -> Tensor | None:
+def _pack(rows: Tensor, *, margin: int) -> tuple[Tensor | None, list[int]]:
     """Integer rows as single int64 keys in the same order, or None where 63 bits are too few.
 
-    The range of ``reference`` is widened by what a step to a neighbour can change.
+    Returns:
+        The keys, and what a step of one in each coordinate adds to a key: true as long as no
+        coordinate leaves the range of the rows by more than ``margin``.
     """
-    margin = rows.shape[1] + 1
-    low = reference.amin(dim=0) - margin
-    extent = (reference.amax(dim=0) + margin + 1 - low).tolist()
-    packed, size = torch.zeros_like(rows[:, 0]), 1
-    for column, count in enumerate(extent):
-        size *= count
-        packed = packed * count + (rows[:, column] - low[column])
-    return packed if size < 2**63 else None
+    low, high = torch.aminmax(rows, dim=0)
+    low, extent = low - margin, (high - low + 2 * margin + 1).tolist()
+    strides = [1]
+    for count in reversed(extent):
+        strides.insert(0, strides[0] * count)
+    size, *strides = strides
+    if size >= 2**63:
+        return None, strides
+    packed = torch.zeros_like(rows[:, 0])
+    for column, stride in enumerate(strides):
+        packed += (rows[:, column] - low[column]) * stride
+    return packed, strides
 
 
-def _blur_neighbours(keys: Tensor) -> Tensor:
-    """(F + 1, 2, M) indices of the two neighbours along each direction, M where there is none."""
-    count, dim = keys.shape
-    steps = keys.new_full((dim + 1, dim), -1)
-    steps[torch.arange(dim), torch.arange(dim)] = dim
-    here = torch.arange(count, device=keys.device)
-    found = keys.new_full((dim + 1, 2, count), count)
-    for direction, step in enumerate(steps):
-        below = _find_rows(keys, keys + step)
-        exists = below < count
-        found[direction, 0] = below
-        # A step back from the neighbour below is where we came from.
-        found[direction, 1, below[exists]] = here[exists]
-    return found
+def _connect(vertices: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers the distinct ones of (..., F) vertices, in the order of their coordinates.
+
+    Returns:
+        The number of each vertex, and (F + 1, 2, M) the neighbours of each number along each
+        direction, M where there is none.
+    """
+    dim = vertices.shape[1]
+    # A step to a neighbour: F along one coordinate, -1 along all others.
+    steps = vertices.new_full((dim + 1, dim), -1)
+    steps.fill_diagonal_(dim)
+    packed, strides = _pack(vertices, margin=dim + 1)
+    if packed is None:
+        keys, index = torch.unique(vertices, dim=0, return_inverse=True)
+        below = torch.stack([_find_rows(keys, keys + step) for step in steps])
+    else:
+        keys, index = torch.unique(packed, return_inverse=True)
+        wanted = keys + (steps * steps.new_tensor(strides)).sum(dim=1, keepdim=True)
+        below = torch.searchsorted(keys, wanted).clamp_(max=keys.shape[0] - 1)
+        below.masked_fill_(keys[below] != wanted, keys.shape[0])
+    count = keys.shape[0]
+    # A step back from the neighbour below is where we came from.
+    above = below.new_full((dim + 1, count + 1), count)
+    above.scatter_(1, below, torch.arange(count, device=below.device).expand_as(below))
+    return index, torch.stack([below, above[:, :count]], dim=1)
 
 
 def _find_rows(keys: Tensor, wanted: Tensor) -> Tensor:
-    """Index of each wanted row among the sorted distinct ``keys``, or M where it is not there."""
+    """Index of each wanted row among the distinct ``keys``, or M where it is not there."""
     count = keys.shape[0]
-    ids = _pack(keys, keys)
-    if ids is None:
-        rows, index = torch.unique(torch.cat([keys, wanted]), dim=0, return_inverse=True)
-        where = keys.new_full((rows.shape[0],), count)
-        where[index[:count]] = torch.arange(count, device=keys.device)
-        return where[index[count:]]
-    wanted = _pack(wanted, keys)
-    position = torch.searchsorted(ids, wanted).clamp_(max=count - 1)
-    return position.masked_fill(ids[position] != wanted, count)
-
-
-def _slice_matrix(vertex: Tensor, weight: Tensor, num_vertices: int) -> Tensor:
-    """(N, M) CSR matrix; the row of a pixel holds its barycentric weights."""
-    pixels, corners = vertex.shape
-    rows = torch.arange(0, (pixels + 1) * corners, corners, device=vertex.device)
-    return _csr(rows, vertex.flatten(), weight.flatten(), (pixels, num_vertices))
-
-
-def _splat_matrix(vertex: Tensor, weight: Tensor, num_vertices: int) -> Tensor:
-    """(M, N) CSR matrix, the transpose of the slice matrix."""
-    pixels, corners = vertex.shape
-    by_vertex = torch.argsort(vertex.flatten(), stable=True)
-    counts = torch.bincount(vertex.flatten(), minlength=num_vertices)
-    rows = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return _csr(rows, by_vertex // corners, weight.flatten()[by_vertex], (num_vertices, pixels))
+    rows, index = torch.unique(torch.cat([keys, wanted]), dim=0, return_inverse=True)
+    where = keys.new_full((rows.shape[0],), count)
+    where[index[:count]] = torch.arange(count, device=keys.device)
+    return where[index[count:]]
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
