@@ -1,6 +1,10 @@
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from instance_crf.crf import mean_field as mean_field_module
 from instance_crf.crf.gaussian_filter import (
     BruteForceFilter,
     PermutohedralFilter,
@@ -64,18 +68,62 @@ def test_with_the_lattice_stays_close_to_brute_force():
     assert (actual.argmax(1) == expected.argmax(1)).float().mean() > 0.95
 
 
-def test_recomputation_changes_no_gradient():
-    unary, features = problem()
+def run_with_gradients(unary, features, iterations):
     filters = [PermutohedralFilter(f) for f in features]
-    grads = []
-    for scale in (1.0, 1.0 + 1e-6):
-        u = unary.clone().requires_grad_()
-        w = torch.tensor(2.0 * scale, requires_grad=True, dtype=torch.float64)
-        loss = (mean_field(u, filters, [w, w], 3)[:, 0] ** 2).sum()
-        loss.backward()
-        grads.append((loss.item(), w.grad.item()))
-    numeric = (grads[1][0] - grads[0][0]) / 2e-6
-    assert numeric == pytest.approx(grads[0][1], rel=1e-4)
+    unary = unary.clone().requires_grad_()
+    weights = [torch.tensor(w, requires_grad=True, dtype=torch.float64) for w in (2.0, 1.5)]
+    log_q = mean_field(unary, filters, weights, iterations)
+    loss = (log_q[:, 0] ** 2).sum()
+    return log_q.detach(), torch.autograd.grad(loss, (unary, *weights))
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5, 10])
+def test_recomputation_changes_no_gradient(iterations, monkeypatch):
+    unary, features = problem()
+    recomputed = run_with_gradients(unary, features, iterations)
+    monkeypatch.setattr(mean_field_module, "_recomputed", lambda function, *args: function(*args))
+    kept = run_with_gradients(unary, features, iterations)
+    torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
+
+
+def test_memory_grows_with_the_root_of_the_iterations():
+    class Live(TorchDispatchMode):
+        """Counts the arrays of the unary's size that are alive at a time."""
+
+        def __init__(self):
+            super().__init__()
+            self.now = self.peak = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if getattr(out, "shape", None) == unary.shape and not out._is_view():
+                self.now += 1
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(out, self.free)
+            return out
+
+        def free(self):
+            self.now -= 1
+
+    unary, features = problem()
+    peaks = {}
+    for iterations in (4, 64):
+        with Live() as live:
+            run_with_gradients(unary, features, iterations)
+        peaks[iterations] = live.peak
+    assert peaks[64] - peaks[4] <= 3 * (8 - 2)
+
+
+def test_gradcheck():
+    unary, features = problem()
+    unary, features = unary[:8], [f[:8] for f in features]
+    filters = [PermutohedralFilter(f) for f in features]
+    weights = [torch.tensor(w, requires_grad=True, dtype=torch.float64) for w in (2.0, 1.5)]
+
+    def run(unary, *weights):
+        return mean_field(unary, filters, weights, 5)
+
+    assert torch.autograd.gradcheck(run, (unary.clone().requires_grad_(), *weights))
 
 
 def test_extreme_unaries_stay_finite():

@@ -4,12 +4,13 @@ The variational distribution starts at the normalised unary and is updated by
 ``Q <- softmax(-U + sum_m w_m K_m Q)`` (Kraehenbuehl and Koltun, 2011). The pairwise energy is the
 Potts model, so each label is encouraged by itself alone; the weights w_m are shared by all labels.
 
-Shape letters: N pixels, L labels.
+Shape letters: N pixels, L labels, T iterations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -57,20 +58,33 @@ def mean_field(
 
     Returns:
         (N, L) log Q. Differentiable with respect to ``unary`` and ``weights``. When gradients are
-        recorded, each iteration keeps its input alone and is recomputed in the backward pass.
+        recorded, about 3 sqrt(T) arrays of N x L are held, and the rest is recomputed in the
+        backward pass: first a stretch of iterations, then each of its iterations.
     """
-    logits = -unary
-    for _ in range(num_iterations):
-        if torch.is_grad_enabled():
-            logits = checkpoint(
-                mean_field_step,
-                logits,
-                unary,
-                filters,
-                weights,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-        else:
-            logits = mean_field_step(logits, unary, filters, weights)
+    logits, remaining = -unary, num_iterations
+    stretch = math.isqrt(max(num_iterations - 1, 0)) + 1
+    while torch.is_grad_enabled() and remaining > stretch:
+        logits = _recomputed(_run, logits, unary, filters, weights, stretch)
+        remaining -= stretch
+    logits = _run(logits, unary, filters, weights, remaining)
     return torch.log_softmax(logits, dim=1)
+
+
+def _run(
+    logits: Tensor,
+    unary: Tensor,
+    filters: Sequence[GaussianFilter],
+    weights: Sequence[Tensor],
+    count: int,
+) -> Tensor:
+    """``count`` updates, of which each keeps its input alone."""
+    for _ in range(count):
+        logits = _recomputed(mean_field_step, logits, unary, filters, weights)
+    return logits
+
+
+def _recomputed(function: Callable[..., Tensor], *arguments) -> Tensor:
+    """The function's value; its backward pass computes the inside again."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
