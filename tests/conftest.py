@@ -1,10 +1,15 @@
-"""Shared by all tests: one seed for each test, few threads."""
+"""Shared by all tests: one seed for each test, few threads, Triton's interpreter without a GPU."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+
+# Read when triton is imported, which some test may do long before those that need it.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The tests' tensors are small: more threads cost more than they bring.
 torch.set_num_threads(1)

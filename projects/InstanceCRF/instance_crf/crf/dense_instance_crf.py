@@ -6,7 +6,8 @@ Shape letters: N = H·W pixels, D detections, P parts, L labels, T mean-field it
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ from instance_crf.crf.validation import check_inputs
 
 __all__ = ["DenseInstanceCRF"]
 
-BACKENDS = ("auto", "numba", "torch")
+BACKENDS = ("auto", "numba", "triton", "torch")
 
 
 class DenseInstanceCRF(nn.Module):
@@ -69,8 +70,9 @@ class DenseInstanceCRF(nn.Module):
             authors' release), "symmetric" by their root before and after.
         drop_threshold: delta. Labels whose marginal provably stays below it may be dropped; 0 keeps
             all.
-        backend: "torch" is the plain reference, exact whatever the drop_threshold; "numba" the
-            accelerated one, float32 on the CPU; "auto" takes numba where it can.
+        backend: "torch" is the plain reference; "numba" the accelerated one for float32 on the CPU;
+            "triton" that for float32 on CUDA; "auto" takes one of these where it can. The
+            drop_threshold matters to numba alone, the others are exact.
 
     Raises:
         ValueError: if an option is unknown or a number is out of its range.
@@ -243,11 +245,9 @@ class DenseInstanceCRF(nn.Module):
                 )
                 if labelling is not None:
                     return labelling
-            return self._label_with_torch(
-                part_prob, boxes, scores, image, label_space, num_iterations
-            )
+            return self._label_densely(part_prob, boxes, scores, image, label_space, num_iterations)
 
-    def _label_with_torch(
+    def _label_densely(
         self,
         part_prob: Tensor,
         boxes: Tensor,
@@ -256,16 +256,36 @@ class DenseInstanceCRF(nn.Module):
         label_space: LabelSpace,
         num_iterations: int,
     ) -> Labelling:
-        """The plain reference: every array dense, any device and precision."""
+        """Every array dense, any device and precision: the plain reference, or Triton's kernels."""
         unary = self._unary(part_prob, boxes, scores, label_space)
         if label_space.num_labels == 1:
             num_iterations = 0  # the background alone is certain
         filters, weights = self._kernels(image, num_iterations)
-        log_marginals = mean_field(
-            unary.flatten(1).t(), filters, [w.to(unary.dtype) for w in weights], num_iterations
-        )
+        weights = [weight.to(unary.dtype) for weight in weights]
+        infer = self._mean_field(part_prob)
+        log_marginals = infer(unary.flatten(1).t(), filters, weights, num_iterations)
         log_marginals = log_marginals.t().reshape(unary.shape) + self._touch_all()
         return Labelling(label_space, log_marginals)
+
+    def _mean_field(self, part_prob: Tensor) -> Callable[..., Tensor]:
+        """The reference, or what takes its place on this device."""
+        fits = part_prob.is_cuda and part_prob.dtype == torch.float32
+        if self.backend == "triton":
+            interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+            if not (fits or (interpreted and part_prob.dtype == torch.float32)):
+                raise ValueError(
+                    f'backend="triton" needs float32 on CUDA, but part_prob is {part_prob.dtype} '
+                    f"on {part_prob.device}."
+                )
+        elif self.backend != "auto" or not fits or importlib.util.find_spec("triton") is None:
+            return mean_field
+        # Imported late: Triton may be missing, and nobody but this needs it.
+        from instance_crf.crf.cuda.mean_field import mean_field as triton_mean_field
+        from instance_crf.crf.cuda.mean_field import runs_on
+
+        if self.backend == "auto" and not runs_on(part_prob.device):
+            return mean_field
+        return triton_mean_field
 
     def _use_numba(self, part_prob: Tensor, label_space: LabelSpace) -> bool:
         """Whether the accelerated CPU inference takes this image."""
