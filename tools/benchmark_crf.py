@@ -3,6 +3,7 @@
 
     python tools/benchmark_crf.py
     python tools/benchmark_crf.py --detections 5 50 --sizes 500x375 --repeats 9 --json crf.json
+    python tools/benchmark_crf.py --device cuda --sizes 512x512 --detections 10
 
 Pictures are synthetic people; Q is what a part head gives (peaked inside parts, soft at their
 borders), and a flat Q is the worst case for dropping labels. The first boxes are those of the
@@ -14,6 +15,10 @@ exact variant) within a repetition, which a noisy machine disturbs least. Forwar
 Q, boxes and image to the label maps, nothing cached from earlier images; backward is that of the
 log-probabilities of a label per pixel. pydensecrf gets the unary energies ready-made, runs on one
 thread and has no backward.
+
+With ``--device cuda`` the exact variant is Triton's, beside the reference; inputs are on the device
+before the clock starts, and it stops when the device has finished. Peaks are then those of the
+device's memory above what was there before.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import torch
 from tqdm import tqdm
 
 from instance_crf.crf import DenseInstanceCRF
+from instance_crf.crf.gaussian_filter import spatial_filter
 from instance_crf.crf.label_space import build_label_space
 from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.synthetic import SyntheticPeople
@@ -73,6 +79,10 @@ class Scene:
     scores: torch.Tensor
     image: torch.Tensor
 
+    def to(self, device: str) -> Scene:
+        """The same on a device."""
+        return Scene(*(value.to(device) for value in vars(self).values()))
+
 
 def make_scene(case: Case, index: int, seed: int = 0) -> Scene:
     """Synthetic people with a part head's kind of Q; deterministic."""
@@ -110,7 +120,7 @@ def _boxes(object_map: np.ndarray, case: Case, rng: np.random.Generator) -> np.n
 class Ours:
     """DenseInstanceCRF with some options."""
 
-    def __init__(self, case: Case, **options) -> None:
+    def __init__(self, case: Case, device: str, **options) -> None:
         self.crf = DenseInstanceCRF(
             num_iterations=ITERATIONS,
             theta_alpha=case.thetas[0],
@@ -120,7 +130,7 @@ class Ours:
             spatial_weight=SPATIAL_WEIGHT,
             normalization="symmetric",
             **options,
-        )
+        ).to(device)
 
     def forward(self, scene: Scene) -> object:
         _forget_image_sizes()
@@ -140,7 +150,7 @@ class Ours:
     def marginals(self, scene: Scene) -> np.ndarray:
         with torch.no_grad():
             result = self.crf(scene.part_prob, scene.boxes, scene.scores, scene.image).marginals()
-        return result.flatten(1).numpy()
+        return result.flatten(1).cpu().numpy()
 
 
 class PyDenseCRF:
@@ -179,23 +189,29 @@ def _forget_image_sizes() -> None:
         cached.cache_clear()
     for cached in (lattice.tile_order, lattice.tile_positions):
         cached.cache_clear()
+    spatial_filter.cache_clear()
 
 
 def make_variants(case: Case, args: argparse.Namespace) -> dict[str, object]:
     """The variants by name; the first is what others are compared with."""
+    if args.device == "cuda":
+        return {
+            "exact": Ours(case, "cuda", backend="triton"),
+            "reference": Ours(case, "cuda", backend="torch"),
+        }
     variants: dict[str, object] = {}
     if pydensecrf is not None and not args.no_peers:
         variants["pydensecrf"] = PyDenseCRF(case)
-    variants["exact"] = Ours(case)
-    variants["dropping"] = Ours(case, drop_threshold=args.drop_threshold)
+    variants["exact"] = Ours(case, "cpu")
+    variants["dropping"] = Ours(case, "cpu", drop_threshold=args.drop_threshold)
     if args.reference:
-        variants["reference"] = Ours(case, backend="torch")
+        variants["reference"] = Ours(case, "cpu", backend="torch")
     return variants
 
 
 def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
     """Times, speed-ups, peaks and errors of all variants on one case."""
-    scenes = [make_scene(case, index) for index in range(args.scenes)]
+    scenes = [make_scene(case, index).to(args.device) for index in range(args.scenes)]
     variants = make_variants(case, args)
     jobs = [(name, "forward") for name in variants]
     jobs += [(name, "forward_backward") for name in variants if name != "pydensecrf"]
@@ -207,13 +223,16 @@ def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
             variant = variants[name]
             if name == "pydensecrf":
                 variant.prepare(scene)
+            _synchronize(args.device)
             start = time.perf_counter()
             getattr(variant, what)(scene)
+            _synchronize(args.device)
             if repetition:  # the first one compiles and warms up
                 times[name, what].append(time.perf_counter() - start)
         progress.update()
     base = next(iter(variants))
     rows = []
+    peak_mib = _device_peak_mib if args.device == "cuda" else _peak_mib
     for name, what in jobs:
         ratios = np.array(times[base, "forward"]) / np.array(times[name, what])
         rows.append(
@@ -222,14 +241,18 @@ def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
                 "what": what,
                 "seconds": _quartiles(times[name, what]),
                 "speedup": _quartiles(ratios),
-                "peak_mib": _peak_mib(variants[name], what, scenes[0]),
+                "peak_mib": peak_mib(variants[name], what, scenes[0]),
             }
         )
     return {
         "case": {**asdict(case), "iterations": ITERATIONS},
         "speedup_over": base,
         "rows": rows,
-        "active_fraction": variants["dropping"].forward(scenes[0]).active_fraction,
+        "active_fraction": (
+            variants["dropping"].forward(scenes[0]).active_fraction
+            if "dropping" in variants
+            else None
+        ),
         "errors": _errors(variants, scenes),
     }
 
@@ -241,8 +264,8 @@ def _quartiles(values) -> dict[str, float]:
 
 def _errors(variants: dict, scenes: list[Scene]) -> dict[str, dict[str, float]]:
     """Largest difference of a marginal, and share of pixels with the same label."""
-    pairs = [("dropping", "exact")]
-    pairs += [(other, "exact") for other in ("pydensecrf", "reference") if other in variants]
+    others = ("dropping", "pydensecrf", "reference")
+    pairs = [(other, "exact") for other in others if other in variants]
     result = {}
     for name, against in pairs:
         worst, same = 0.0, 1.0
@@ -276,6 +299,22 @@ def _return_free_memory() -> None:
         trim(0)
 
 
+def _device_peak_mib(variant, what: str, scene: Scene) -> float:
+    """Peak of the device's memory above what was there before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    getattr(variant, what)(scene)
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def _synchronize(device: str) -> None:
+    """Waits for what was started on the device."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def _status_kib(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
@@ -301,7 +340,8 @@ def print_table(results: list[dict]) -> None:
                 f"{'':44} {pair}: same label {100 * error['same_label']:.3f} %, "
                 f"largest difference of a marginal {error['max_marginal']:.1e}"
             )
-        print(f"{'':44} labels kept with dropping: {100 * result['active_fraction']:.1f} %")
+        if result["active_fraction"] is not None:
+            print(f"{'':44} labels kept with dropping: {100 * result['active_fraction']:.1f} %")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -338,6 +378,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--part-prob", choices=["peaked", "flat", "both"], default="both")
     parser.add_argument("--drop-threshold", type=float, default=0.01, help="delta of 'dropping'")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="ours")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scenes", type=int, default=3, help="pictures, taken in turns")
@@ -362,7 +403,10 @@ def main(argv: list[str] | None = None) -> int:
     with tqdm(total=len(cases) * (args.repeats + 1), disable=None) as progress:
         for case in cases:
             results.append(run_case(case, args, progress))
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, ", end="")
+    processor = platform.processor() or platform.machine()
+    if args.device == "cuda":
+        processor = torch.cuda.get_device_name()
+    print(f"{processor}, torch {torch.__version__}, ", end="")
     print(f"{args.threads} threads for ours, {args.repeats} repetitions")
     print_table(results)
     if args.json:
