@@ -331,10 +331,10 @@ def print_table(results: list[dict]) -> None:
         for row in result["rows"]:
             seconds, speedup = row["seconds"], row["speedup"]
             name = row["variant"] + (" f+b" if row["what"] == "forward_backward" else "")
-            spread = f"({seconds['low']:.3f}-{seconds['high']:.3f})"
+            spread = f"({seconds['low']:.4f}-{seconds['high']:.4f})"
             ratio = f"{speedup['median']:.2f} ({speedup['low']:.2f}-{speedup['high']:.2f})"
             peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-            print(f"{case!s:44} {name:16} {seconds['median']:8.3f} {spread:17} {ratio:18} {peak}")
+            print(f"{case!s:44} {name:16} {seconds['median']:8.4f} {spread:17} {ratio:18} {peak}")
         for pair, error in result["errors"].items():
             print(
                 f"{'':44} {pair}: same label {100 * error['same_label']:.3f} %, "
