@@ -303,7 +303,7 @@ class _Inference:
 
     def inner_products(self, one: Tensor, other: Tensor) -> Tensor:
         """(K,) float64 inner products of lattice values, one per kernel."""
-        products = torch.linalg.vecdot(one, other).double()
+        products = (one * other).sum(dim=1, dtype=torch.float64)
         return torch.stack([part.sum() for part in products.split(self.lattices.sizes)])
 
     def pull_seed(self, values: Tensor | None, grad: Tensor, grad_unary: Tensor) -> Tensor:
