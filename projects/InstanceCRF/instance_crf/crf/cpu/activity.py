@@ -123,12 +123,11 @@ def _one_group(width: int) -> Groups:
     return Groups(
         width=np.array([width], np.int64),
         start=nothing,
-        part=nothing,
-        detection=nothing,
         epsilon=np.zeros(1, np.float32),
         label=np.zeros(1, np.int32),
         block_ptr=nothing,
         block_part=nothing,
+        block_first=nothing,
         block_width=nothing,
         group_of_label=np.zeros(1, np.int32),
         column_of_label=np.zeros(1, np.int32),

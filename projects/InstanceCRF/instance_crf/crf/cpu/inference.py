@@ -299,35 +299,34 @@ class CpuInference:
     def _make_groups(self, parts_of_group: list[list[int]]) -> Groups:
         """The columns of groups that consist of whole parts; part 0 is the background."""
         label_index, epsilon = self.problem.label_index, self.problem.epsilon
-        # A column is (part, detection, epsilon, label).
-        columns: list[tuple[int, int, float, int]] = []
-        blocks: list[tuple[int, int]] = []
+        # A column is (epsilon, label), a block (part, first detection, width).
+        columns: list[tuple[float, int]] = []
+        blocks: list[tuple[int, int, int]] = []
         start, block_ptr = [0], [0]
         group_of_label = np.zeros(self.num_labels, np.int32)
         column_of_label = np.zeros(self.num_labels, np.int32)
         for g, parts in enumerate(parts_of_group):
             for part in parts:
                 owners = self._owners(part) if part else range(-1, 0)
-                blocks.append((part, len(owners)))
+                blocks.append((part, max(owners.start, 0), len(owners)))
                 for d in owners:
                     label = int(label_index[self._detections[d] + 1, part]) if part else 0
                     group_of_label[label] = g
                     column_of_label[label] = len(columns) - start[-1]
-                    columns.append((part, d, epsilon, label))
-            columns += [(0, -2, 0.0, NO_LABEL)] * (-len(columns) % PAD)
+                    columns.append((epsilon, label))
+            columns += [(0.0, NO_LABEL)] * (-len(columns) % PAD)
             start.append(len(columns))
             block_ptr.append(len(blocks))
-        part, detection, epsilons, label = zip(*columns, strict=True)
-        block_part, block_width = zip(*blocks, strict=True)
+        epsilons, label = zip(*columns, strict=True)
+        block_part, block_first, block_width = zip(*blocks, strict=True)
         return Groups(
             width=np.diff(start).astype(np.int64),
             start=np.array(start[:-1], np.int64),
-            part=np.array(part, np.int64),
-            detection=np.array(detection, np.int64),
             epsilon=np.array(epsilons, np.float32),
             label=np.array(label, np.int32),
             block_ptr=np.array(block_ptr, np.int64),
             block_part=np.array(block_part, np.int64),
+            block_first=np.array(block_first, np.int64),
             block_width=np.array(block_width, np.int64),
             group_of_label=group_of_label,
             column_of_label=column_of_label,

@@ -86,10 +86,6 @@ class Groups(NamedTuple):
     """(G,) int64 columns of a row, pads included."""
     start: np.ndarray
     """(G,) int64 where the columns of each group start in the following arrays over columns."""
-    part: np.ndarray
-    """int64 part of each column, 0 for the background (and for pads)."""
-    detection: np.ndarray
-    """int64 detection of each column, -1 for the background, -2 for pads."""
     epsilon: np.ndarray
     """float32 epsilon of Eq. 1, 0 for pads."""
     label: np.ndarray
@@ -98,6 +94,8 @@ class Groups(NamedTuple):
     """(G + 1,) int64 where the blocks of each group start."""
     block_part: np.ndarray
     """int64 part of each block."""
+    block_first: np.ndarray
+    """int64 first detection of each block."""
     block_width: np.ndarray
     """int64 columns of each block."""
     group_of_label: np.ndarray
@@ -159,17 +157,28 @@ def _inside(unary, p, d):
 
 
 @kernel(inline=True)
-def _coefficients(unary, groups, p, coefficient):
-    """a of every column at pixel p."""
-    for c in range(coefficient.shape[0]):
-        d = groups.detection[c]
-        if d >= 0:
-            value = np.float32(unary.everywhere)
-            if _inside(unary, p, d):
-                value += unary.inside[d]
-        else:
-            value = np.float32(unary.background) if d == -1 else np.float32(0)
-        coefficient[c] = value
+def _coefficients(unary, groups, p, of_detection, coefficient):
+    """a of every column at pixel p; that of pads is any number.
+
+    Args:
+        of_detection: (D + 8,) a of the detections, written.
+        coefficient: eight more than there are columns: blocks are written eight at a time, each
+            over the excess of the one before.
+    """
+    for d in range(unary.inside.shape[0]):
+        inside = unary.inside[d] if _inside(unary, p, d) else np.float32(0)
+        of_detection[d] = np.float32(unary.everywhere) + inside
+    for g in range(groups.width.shape[0]):
+        column = np.uint64(groups.start[g])
+        for b in range(groups.block_ptr[g], groups.block_ptr[g + 1]):
+            first = np.uint64(groups.block_first[b])
+            width = np.uint64(groups.block_width[b])
+            if groups.block_part[b] == 0:
+                coefficient[column] = unary.background
+            else:
+                for c in range(np.uint64(0), width, _LANES):
+                    store(coefficient, column + c, load(of_detection, first + c))
+            column += width
 
 
 @kernel(inline=True)
@@ -356,7 +365,8 @@ def update(
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(groups.part.shape[0], np.float32)
+    of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
+    coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
     scattered = _is_scattered(bilateral)
     pattern = np.int32(-1)
@@ -366,7 +376,7 @@ def update(
             _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b, new_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            _coefficients(unary, groups, p, coefficient)
+            _coefficients(unary, groups, p, of_detection, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
         _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
         shift = _shift(message, count, limit)
@@ -436,14 +446,15 @@ def best_labels(
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(groups.part.shape[0], np.float32)
+    of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
+    coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            _coefficients(unary, groups, p, coefficient)
+            _coefficients(unary, groups, p, of_detection, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
         _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
         shift = _shift(message, count, limit)
@@ -473,7 +484,8 @@ def write_marginals(
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(groups.part.shape[0], np.float32)
+    of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
+    coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
     pattern = np.int32(-1)
     rows = np.empty((run, groups.max_row), np.float32)
@@ -482,7 +494,7 @@ def write_marginals(
         p = pixels.index[k]
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            _coefficients(unary, groups, p, coefficient)
+            _coefficients(unary, groups, p, of_detection, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
         _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
         shift = _shift(message, count, limit)
@@ -560,7 +572,8 @@ def label_log_prob(
     psi = np.empty(groups.max_row, np.float32)
     message = np.empty(groups.max_row, np.float32)
     marginal = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(groups.part.shape[0], np.float32)
+    of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
+    coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
     pattern = np.int32(-1)
     for k in range(start, end):
@@ -569,7 +582,7 @@ def label_log_prob(
             continue
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            _coefficients(unary, groups, p, coefficient)
+            _coefficients(unary, groups, p, of_detection, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
         _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
         shift = _shift(message, count, limit)
@@ -626,7 +639,8 @@ def pullback(
     message = np.empty(groups.max_row, np.float32)
     grad = np.empty(groups.max_row, np.float32)
     share = np.empty(groups.max_row, np.float32)
-    coefficient = np.empty(groups.part.shape[0], np.float32)
+    of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
+    coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
     scattered = not first and _is_scattered(bilateral)
     pattern = np.int32(-1)
@@ -640,7 +654,7 @@ def pullback(
             continue
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
-            _coefficients(unary, groups, p, coefficient)
+            _coefficients(unary, groups, p, of_detection, coefficient)
         count = _potential_row(unary, groups, pixels, k, coefficient, q, psi)
         _message_row(pixels, groups, k, bilateral, spatial, first, old_b, old_s, count, message)
         if seed == 0:
