@@ -377,7 +377,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="ALPHA,BETA,GAMMA",
     )
     parser.add_argument("--part-prob", choices=["peaked", "flat", "both"], default="both")
-    parser.add_argument("--drop-threshold", type=float, default=0.01, help="delta of 'dropping'")
+    parser.add_argument("--drop-threshold", type=float, default=0.005, help="delta of 'dropping'")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="ours")
     parser.add_argument("--repeats", type=int, default=5)

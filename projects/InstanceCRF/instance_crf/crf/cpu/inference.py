@@ -42,10 +42,10 @@ __all__ = ["CpuInference", "Problem"]
 
 _MAX_PARTS_TO_DROP = 63
 """Parts and background are bits of a 64-bit mask."""
-_FEW_LABELS = 64
-"""So few labels are faster to keep than to bound."""
+_FEW_LABELS = 128
+"""With fewer labels it is faster to keep all of them where any has a chance."""
 _WORTH_DROPPING = 0.6
-"""Largest share of the labels that may remain for the bookkeeping of dropped ones to pay."""
+"""Largest share of pixels or labels that may remain for the bookkeeping of dropped ones to pay."""
 _MAX_KEPT = 6.0
 """Lattice values kept for the backward pass, in units of N·L; beyond it some are recomputed."""
 _ALWAYS_KEPT = 2**24

@@ -273,7 +273,7 @@ def _embed(start, end, order, x, y, scale, image, lowest, shift, keys, weight):
 @kernel(inline=True)
 def _home(table, key):
     """The slot of an open-addressing table where the search for a key begins."""
-    slot = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
+    slot = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(36)
     return slot & np.uint64(table.shape[0] - 1)
 
 
