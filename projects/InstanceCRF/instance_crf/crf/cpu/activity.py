@@ -105,7 +105,7 @@ def part_bounds(
         first, last = iteration == 0, iteration == num_iterations
         tasks = []
         for t, (a, b) in enumerate(ranges):
-            common = (pixels, groups, shares, *(row.kernels[t] for row in rows), first, *old)
+            common = (pixels, groups, shares, *(row.of_thread[t] for row in rows), first, *old)
             tasks.append((bound_update, (a, b, *common, last, *new, highest)))
         run_tasks(tasks)
         if last:

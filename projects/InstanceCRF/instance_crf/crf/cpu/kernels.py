@@ -298,18 +298,20 @@ def _is_scattered(one):
 
 
 @kernel(inline=True)
-def _prefetch_rows(pixels, groups, k, one, old, new):
-    """Brings the rows of active pixel k near, as far as the processor does not by itself."""
+def _prefetch_rows(pixels, groups, k, one, position, values):
+    """Brings the rows of active pixel k near, as far as the processor does not by itself.
+
+    Args:
+        position: ``one.position`` of what is read, ``one.target`` of what is written.
+    """
     p = pixels.index[k]
     for i in range(pixels.group_ptr[k], pixels.group_ptr[k + 1]):
         g = pixels.groups[i]
         near = min(np.uint64(groups.width[g]), _NEAR)
         for corner in range(one.vertex.shape[1]):
-            source = np.uint64(one.position[one.vertex[p, corner], g])
-            target = np.uint64(one.target[one.vertex[p, corner], g])
+            row = np.uint64(position[one.vertex[p, corner], g])
             for line in range(np.uint64(0), near, _LINE):
-                prefetch(old, source + line)
-                prefetch(new, target + line)
+                prefetch(values, row + line)
 
 
 @kernel(inline=True)
@@ -373,7 +375,8 @@ def update(
     for k in range(start, end):
         p = pixels.index[k]
         if scattered and k + _AHEAD < end:
-            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b, new_b)
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.target, new_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, of_detection, coefficient)
@@ -449,9 +452,12 @@ def best_labels(
     of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
     coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
+    scattered = not first and _is_scattered(bilateral)
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, of_detection, coefficient)
@@ -487,11 +493,14 @@ def write_marginals(
     of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
     coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
+    scattered = not first and _is_scattered(bilateral)
     pattern = np.int32(-1)
     rows = np.empty((run, groups.max_row), np.float32)
     length = 0
     for k in range(start, end):
         p = pixels.index[k]
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
         if unary.pattern[p] != pattern:
             pattern = unary.pattern[p]
             _coefficients(unary, groups, p, of_detection, coefficient)
@@ -575,9 +584,12 @@ def label_log_prob(
     of_detection = np.zeros(unary.inside.shape[0] + PAD, np.float32)
     coefficient = np.zeros(groups.epsilon.shape[0] + PAD, np.float32)
     limit = bilateral.limit + spatial.limit
+    scattered = not first and _is_scattered(bilateral)
     pattern = np.int32(-1)
     for k in range(start, end):
         p = pixels.index[k]
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
         if label[p] < 0:
             continue
         if unary.pattern[p] != pattern:
@@ -647,9 +659,10 @@ def pullback(
     for k in range(start, end):
         p = pixels.index[k]
         if scattered and k + _AHEAD < end:
-            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, old_b, new_b)
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.target, new_b)
             if seed == 0:
-                _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, grad_b, grad_b)
+                _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, grad_b)
         if seed == 1 and (label[p] < 0 or seed_label[p] == 0):
             continue
         if unary.pattern[p] != pattern:
@@ -821,8 +834,12 @@ def bound_update(
     message = np.zeros(groups.max_row, np.float32)
     bound = np.zeros(groups.max_row, np.float32)
     limit = np.float32(bilateral.limit + spatial.limit)
+    scattered = _is_scattered(bilateral)
     for k in range(start, end):
         p = pixels.index[k]
+        if scattered and k + _AHEAD < end:
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.position, old_b)
+            _prefetch_rows(pixels, groups, k + _AHEAD, bilateral, bilateral.target, new_b)
         row = np.uint64(p) * width
         if first:
             for c in range(np.uint64(0), width, _LANES):

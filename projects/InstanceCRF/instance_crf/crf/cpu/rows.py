@@ -76,7 +76,7 @@ class Rows:
     """The lattice values of one Gaussian kernel: a flat float32 array, in regions by group.
 
     Attributes:
-        kernels: what each thread works with.
+        of_thread: the kernel as each thread sees it.
         regions: by group.
         size: of the array.
         main_size: without the threads' own rows, which follow.
@@ -85,7 +85,7 @@ class Rows:
         share: what the inactive pixels have in the columns of the first group.
     """
 
-    kernels: list[PixelKernel]
+    of_thread: list[PixelKernel]
     regions: list[_Region]
     size: int
     main_size: int
@@ -258,7 +258,7 @@ def _make_rows(
     """
     main_size = size = sum(region.rows * region.stride for region in regions)
     touched_before = np.zeros(lattice.num_vertices, bool)
-    kernels, owns = [], []
+    of_thread, owns = [], []
     for start, end in ranges:
         touched = np.zeros_like(touched_before)
         _mark(pixels.index[start:end], lattice.vertex, touched)
@@ -275,12 +275,9 @@ def _make_rows(
                 main = position[vertices, g]
                 target[vertices, g] = own
                 places.append((own, main, np.full(len(vertices), region.stride)))
-            owns.append(
-                _Own(
-                    *(np.concatenate(part).astype(np.uint32) for part in zip(*places, strict=True))
-                )
-            )
-        kernels.append(
+            fields = (np.concatenate(part) for part in zip(*places, strict=True))
+            owns.append(_Own(*(field.astype(np.uint32) for field in fields)))
+        of_thread.append(
             PixelKernel(
                 lattice.vertex,
                 lattice.weight,
@@ -292,7 +289,7 @@ def _make_rows(
                 float(strength) * lattice.peak,
             )
         )
-    return Rows(kernels, regions, size, main_size, owns)
+    return Rows(of_thread, regions, size, main_size, owns)
 
 
 @kernel
