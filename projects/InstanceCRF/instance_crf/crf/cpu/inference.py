@@ -42,9 +42,8 @@ __all__ = ["CpuInference", "Problem"]
 
 _MAX_PARTS_TO_DROP = 63
 """Parts and background are bits of a 64-bit mask."""
-_FEW_LABELS = 150
-"""With fewer labels it is faster to keep all of them where any has a chance; as many more count as
-there are bilateral vertices to a pixel."""
+_FEW_LABELS = 128
+"""With fewer labels it is faster to keep all of them where any has a chance."""
 _WORTH_DROPPING = 0.6
 """Largest share of pixels or labels that may remain for the bookkeeping of dropped ones to pay."""
 _MAX_KEPT = 6.0
@@ -214,8 +213,7 @@ class CpuInference:
         """(N, P + 1) bool, which parts have a chance; None if most, or if it is not worth it."""
         problem = self.problem
         channels = problem.part_prob.shape[0]
-        work = self.num_labels * (1 + self._lattices[0].num_vertices / self.num_pixels)
-        if work < _FEW_LABELS or channels > _MAX_PARTS_TO_DROP:
+        if self.num_labels < _FEW_LABELS or channels > _MAX_PARTS_TO_DROP:
             return None
         active = np.ones(self.num_pixels, bool) if active is None else active
         most = _WORTH_DROPPING * np.count_nonzero(active) * self.num_labels
