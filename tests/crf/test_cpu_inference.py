@@ -326,6 +326,30 @@ def test_background_alone_is_left(threads, monkeypatch):
     assert torch.isfinite(log_prob).all() and torch.isfinite(part_prob.grad).all()
 
 
+def test_messages_may_lift_what_rounds_to_nothing():
+    """The background has Q = 1 and, in float32, a share of 1; strong kernels still win."""
+    part_prob = torch.zeros(9, 40, 60)
+    part_prob[1, :, :30] = 1
+    part_prob[0, :, 30:] = 1
+    part_prob[1, 20, 15], part_prob[0, 20, 15] = 0, 1
+    image = torch.full((3, 40, 60), 100.0)
+    image[:, :, 30:] = 200
+    inputs = (part_prob, torch.tensor([[0.0, 0, 30, 40]]), torch.tensor([0.9]), image)
+    options = {"bilateral_weight": 12.0, "spatial_weight": 12.0}
+    exact, approximate = dropping(0.0, inputs, **options), dropping(5e-3, inputs, **options)
+    assert approximate.active_fraction < 1
+    assert exact.argmax()[1][20, 15] == approximate.argmax()[1][20, 15] == 1
+
+
+def test_without_gradients_answers_have_none():
+    part_prob, *rest = scene()
+    part_prob.requires_grad_()
+    with torch.no_grad():
+        labelling = DenseInstanceCRF(backend="numba")(part_prob, *rest)
+    assert not labelling.log_prob(torch.zeros(40, 53, dtype=torch.long)).requires_grad
+    assert not labelling.marginals().requires_grad
+
+
 def test_flat_distributions_are_not_bounded_in_vain(monkeypatch):
     from instance_crf.crf.cpu import inference
 

@@ -54,7 +54,8 @@ def foreground_bound(
         f <- (1 - e_0) exp(K f) / (e_0 exp(K (1 - f)) + (1 - e_0) exp(K f)).
     """
     background = shares[:, 0]
-    bound = highest = 1 - background
+    # Not 1 - background, which may round to 0 where messages can still lift a label.
+    bound = highest = shares[:, 1:].sum(axis=1)
     odds = np.log((bound + _TINY) / (background + _TINY))
     for lattice, strength in zip(lattices, strengths, strict=True):
         odds -= np.float32(strength) * lattice.row_sum

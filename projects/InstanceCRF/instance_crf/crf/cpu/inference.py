@@ -3,7 +3,7 @@
 `CpuInference` owns what an image needs: the two lattices (made once, used by all iterations, all
 labels, forward and backward), the layout of the labels, and the lattice values of the iterations.
 
-Memory: N (P + 1) numbers for Q, about 80 N bytes for the lattices, and per iteration that is kept
+Memory: N (P + 1) numbers for Q, about 90 N bytes for the lattices, and per iteration that is kept
 (M_bilateral + M_spatial) L lattice values. See docs/CRF.md.
 
 Shape letters: N pixels, K active pixels, D detections, P parts, L labels, M lattice vertices, T

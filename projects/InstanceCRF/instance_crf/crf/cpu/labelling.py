@@ -39,10 +39,12 @@ class CpuLabelling(Labelling):
     ) -> None:
         # Not Labelling.__init__: there are no dense log-marginals.
         self.label_space = label_space
-        self._part_prob = part_prob
-        self._weights = weights
         needs_grad = part_prob.requires_grad or any(w.requires_grad for w in weights)
         keep = torch.is_grad_enabled() and needs_grad
+        if not keep:  # what is asked later must not look differentiable
+            part_prob, weights = part_prob.detach(), tuple(w.detach() for w in weights)
+        self._part_prob = part_prob
+        self._weights = weights
         self._inference = CpuInference(problem, keep=keep, num_threads=num_threads)
         self._best: tuple[Tensor, Tensor] | None = None
 
@@ -62,7 +64,11 @@ class CpuLabelling(Labelling):
         return _Marginals.apply(self._part_prob, *self._weights, self._inference)
 
     def log_prob(self, labels: Tensor) -> Tensor:
-        """See Labelling.log_prob. A dropped label counts as one that gets no messages."""
+        """See Labelling.log_prob. A dropped label counts as one that gets no messages.
+
+        Where nothing but the background is left, neither does the background: the value is then
+        up to the kernels' weights too high.
+        """
         check_labels(labels, self.size, self.label_space)
         log_prob = _LogProb.apply(self._part_prob, *self._weights, self._inference, labels)
         found = self._inference.dropped(labels.numpy().ravel())
