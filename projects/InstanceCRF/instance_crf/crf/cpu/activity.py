@@ -14,7 +14,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from instance_crf.crf.cpu.kernels import PAD, Groups, Pixels, Unary, bound_update, part_mass
+from instance_crf.crf.cpu.kernels import (
+    PAD,
+    Groups,
+    Unary,
+    bound_update,
+    part_mass,
+    pixels_with_one_group,
+)
 from instance_crf.crf.cpu.lattice import Lattice, filter_scalar
 from instance_crf.crf.cpu.rows import merge_and_blur, sparse_rows
 from instance_crf.crf.cpu.threads import run_tasks, split_range
@@ -87,13 +94,11 @@ def part_bounds(
         active: (N,) bool; elsewhere all parts together stay below the threshold.
     """
     groups = _one_group(shares.shape[1])
-    index = active.nonzero()[0].astype(np.int32)
-    count = len(index)
-    pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
+    pixels = pixels_with_one_group(active.nonzero()[0])
     inactive = np.full(shares.shape[1], threshold, np.float32)
     inactive[0] = 1 - threshold
     mask = active.astype(np.uint8)
-    ranges = split_range(count, num_threads)
+    ranges = split_range(len(pixels.index), num_threads)
     rows = [
         sparse_rows(lattice, groups, pixels, ranges, strength, mask, inactive)
         for lattice, strength in zip(lattices, strengths, strict=True)

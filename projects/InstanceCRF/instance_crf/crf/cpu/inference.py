@@ -29,6 +29,7 @@ from instance_crf.crf.cpu.kernels import (
     best_labels,
     find_dropped,
     label_log_prob,
+    pixels_with_one_group,
     pullback,
     to_pixel_rows,
     update,
@@ -180,9 +181,9 @@ class CpuInference:
         active = parts = None
         if self.problem.drop_threshold > 0 and self._lattices and self.num_labels > PAD:
             first_last = (self._part_first, self._part_last)
-            self._shares = unary_shares(self._unary, *first_last, self.num_threads)
-            active = self._active_pixels()
-            parts = self._active_parts(active)
+            shares = unary_shares(self._unary, *first_last, self.num_threads)
+            active = self._active_pixels(shares)
+            parts = self._active_parts(shares, active)
         if parts is not None:
             self._use_active_parts(parts)
         elif active is not None:
@@ -190,15 +191,15 @@ class CpuInference:
         else:
             self._use_all_labels()
 
-    def _active_pixels(self) -> np.ndarray | None:
+    def _active_pixels(self, shares: np.ndarray) -> np.ndarray | None:
         """(N,) bool, whether anything but the background has a chance; None if at most pixels."""
         problem = self.problem
         threshold = problem.drop_threshold
         most = _WORTH_DROPPING * self.num_pixels
-        if np.count_nonzero(self._shares[:, 0] <= 1 - threshold) > most:
+        if np.count_nonzero(shares[:, 0] <= 1 - threshold) > most:
             return None
         bound = foreground_bound(
-            self._shares,
+            shares,
             self._lattices,
             problem.strengths,
             problem.num_iterations,
@@ -209,7 +210,7 @@ class CpuInference:
             active |= self._target_parts() > 0
         return active if np.count_nonzero(active) <= most else None
 
-    def _active_parts(self, active: np.ndarray | None) -> np.ndarray | None:
+    def _active_parts(self, shares: np.ndarray, active: np.ndarray | None) -> np.ndarray | None:
         """(N, P + 1) bool, which parts have a chance; None if most, or if it is not worth it."""
         problem = self.problem
         channels = problem.part_prob.shape[0]
@@ -217,10 +218,10 @@ class CpuInference:
             return None
         active = np.ones(self.num_pixels, bool) if active is None else active
         most = _WORTH_DROPPING * np.count_nonzero(active) * self.num_labels
-        if self._count_labels(self._shares) > most:
+        if self._count_labels(shares) > most:
             return None
         bounds = part_bounds(
-            self._shares,
+            shares,
             active,
             self._lattices,
             problem.strengths,
@@ -264,9 +265,7 @@ class CpuInference:
     def _use_active_pixels(self, active: np.ndarray) -> None:
         """All labels at some pixels."""
         self._groups = self._make_groups([self._parts])
-        index = active.nonzero()[0].astype(np.int32)
-        count = len(index)
-        pixels = Pixels(index, np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int16))
+        pixels = pixels_with_one_group(active.nonzero()[0])
         self._use_sparse_rows(pixels, active.astype(np.uint8))
 
     def _use_active_parts(self, active: np.ndarray) -> None:
@@ -546,11 +545,7 @@ def spatial_lattice(
 @lru_cache(maxsize=8)
 def _everywhere(num_pixels: int) -> Pixels:
     """Every pixel, with the one group of all labels."""
-    return Pixels(
-        np.arange(num_pixels, dtype=np.int32),
-        np.arange(num_pixels + 1, dtype=np.int64),
-        np.zeros(num_pixels, np.int16),
-    )
+    return pixels_with_one_group(np.arange(num_pixels))
 
 
 def _box_pattern(boxes: np.ndarray, order: np.ndarray, height: int, width: int) -> np.ndarray:

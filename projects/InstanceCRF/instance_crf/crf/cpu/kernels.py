@@ -39,6 +39,7 @@ __all__ = [
     "label_log_prob",
     "merge",
     "part_mass",
+    "pixels_with_one_group",
     "pullback",
     "to_pixel_rows",
     "update",
@@ -73,6 +74,13 @@ class Pixels(NamedTuple):
     """(K + 1,) int64 where the groups of each active pixel start in ``groups``."""
     groups: np.ndarray
     """int16 groups of the active pixels, ascending for each."""
+
+
+def pixels_with_one_group(index: np.ndarray) -> Pixels:
+    """(K,) active pixels that all have the only group there is."""
+    count = len(index)
+    ptr = np.arange(count + 1, dtype=np.int64)
+    return Pixels(index.astype(np.int32), ptr, np.zeros(count, np.int16))
 
 
 class Groups(NamedTuple):
