@@ -8,11 +8,9 @@ import math
 import os
 import subprocess
 import sys
-import weakref
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from instance_crf.crf import DenseInstanceCRF
 from instance_crf.crf import mean_field as reference
@@ -177,30 +175,11 @@ def test_recomputed_iterations_give_the_same_gradient(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(recomputed, kept, strict=True))
 
 
-def test_no_array_of_pixels_and_labels_per_iteration():
-    class Live(TorchDispatchMode):
-        """Counts the arrays of (54, 5) numbers, or padded ones, that are alive at a time."""
-
-        def __init__(self):
-            super().__init__()
-            self.now = self.peak = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            made = isinstance(out, torch.Tensor) and not out._is_view() and out is not args[0]
-            if made and out.shape in [(54, 5), (54, 8)]:
-                self.now += 1
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(out, self.free)
-            return out
-
-        def free(self):
-            self.now -= 1
-
+def test_no_array_of_pixels_and_labels_per_iteration(live_arrays):
     unary, filters = make_unary(54, 5).requires_grad_(), make_filters(*SIZE)
     peaks = []
     for iterations in (3, 5):
-        with Live() as live:
+        with live_arrays((54, 5), (54, 8)) as live:
             log_q = accelerated.mean_field(unary, filters, [torch.tensor(1.0)] * 2, iterations)
             torch.autograd.grad(log_q, unary, log_q.detach())
         del log_q

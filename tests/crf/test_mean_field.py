@@ -1,8 +1,5 @@
-import weakref
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from instance_crf.crf import mean_field as mean_field_module
 from instance_crf.crf.gaussian_filter import (
@@ -86,29 +83,11 @@ def test_recomputation_changes_no_gradient(iterations, monkeypatch):
     torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
 
 
-def test_memory_grows_with_the_root_of_the_iterations():
-    class Live(TorchDispatchMode):
-        """Counts the arrays of the unary's size that are alive at a time."""
-
-        def __init__(self):
-            super().__init__()
-            self.now = self.peak = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            if getattr(out, "shape", None) == unary.shape and not out._is_view():
-                self.now += 1
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(out, self.free)
-            return out
-
-        def free(self):
-            self.now -= 1
-
+def test_memory_grows_with_the_root_of_the_iterations(live_arrays):
     unary, features = problem()
     peaks = {}
     for iterations in (4, 64):
-        with Live() as live:
+        with live_arrays(unary.shape) as live:
             run_with_gradients(unary, features, iterations)
         peaks[iterations] = live.peak
     assert peaks[64] - peaks[4] <= 3 * (8 - 2)
