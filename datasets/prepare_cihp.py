@@ -16,8 +16,13 @@ from instance_crf.data.datasets.canonical import files_by_stem, load_canonical, 
 from instance_crf.data.datasets.cihp import CIHP_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.label_io import atomic_path
-from instance_crf.data.prepare import PreparationError, exit_code, require_folder, write_taxonomy
-from instance_crf.data.verify import verify_split
+from instance_crf.data.preparation.conversion import (
+    PreparationError,
+    exit_code,
+    require_folder,
+    write_taxonomy,
+)
+from instance_crf.data.preparation.verification import verify_split
 
 
 def place_list(root: Path, split: str) -> None:

@@ -18,7 +18,7 @@ from instance_crf.data.datasets.canonical import read_id_list
 from instance_crf.data.datasets.cihp import LIP_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.label_io import read_part_map
-from instance_crf.data.prepare import (
+from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
     exit_code,

@@ -23,8 +23,9 @@ from PIL import Image
 from instance_crf.data.datasets.canonical import read_id_list, split_folder
 from instance_crf.data.datasets.mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
-from instance_crf.data.label_io import atomic_path, image_size, read_part_map
-from instance_crf.data.prepare import (
+from instance_crf.data.image_io import image_size
+from instance_crf.data.label_io import atomic_path, read_part_map
+from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
     exit_code,

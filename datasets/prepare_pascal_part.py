@@ -25,14 +25,14 @@ from instance_crf.data.datasets.pascal_part import (
     fine_part_name,
 )
 from instance_crf.data.datasets.register import dataset_root
-from instance_crf.data.pascal_part_mat import part_and_object_maps, read_annotation
-from instance_crf.data.prepare import (
+from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
     exit_code,
     prepare_split,
     require_folder,
 )
+from instance_crf.data.preparation.pascal_part_mat import part_and_object_maps, read_annotation
 
 LEVELS = {
     "coarse": ("pascal_part", COARSE_TAXONOMY, COARSE_LUT),

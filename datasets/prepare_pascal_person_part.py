@@ -32,8 +32,7 @@ from instance_crf.data.datasets.pascal_person_part import (
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.label_io import read_object_map, read_part_map
 from instance_crf.data.parallel import parallel_map
-from instance_crf.data.pascal_part_mat import part_and_object_maps, read_annotation
-from instance_crf.data.prepare import (
+from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
     add_arguments,
@@ -41,6 +40,7 @@ from instance_crf.data.prepare import (
     prepare_split,
     require_folder,
 )
+from instance_crf.data.preparation.pascal_part_mat import part_and_object_maps, read_annotation
 
 _, LUT_24_TO_6 = PERSON_24_TAXONOMY.merge(PERSON_PART_GROUPS)
 COPY_FOLDERS = {"train": "Training", "val": "Testing"}

@@ -29,7 +29,7 @@ import cv2
 
 from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
-from instance_crf.data.prepare import replace_folder
+from instance_crf.data.preparation.conversion import replace_folder
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
 
 VERSION = 2

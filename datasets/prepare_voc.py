@@ -24,7 +24,7 @@ from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.datasets.voc import BOXES_LIST, VOC_TAXONOMY
 from instance_crf.data.label_io import atomic_path, read_object_map, read_part_map
-from instance_crf.data.prepare import (
+from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
     add_arguments,

@@ -14,8 +14,8 @@ import sys
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from instance_crf.data.datasets.own import own_files, read_part_yaml
-from instance_crf.data.prepare import exit_code
-from instance_crf.data.verify import Report, verify_files, verify_split
+from instance_crf.data.preparation.conversion import exit_code
+from instance_crf.data.preparation.verification import Report, verify_files, verify_split
 
 
 def known_names() -> list[str]:

@@ -28,9 +28,9 @@ from PIL import Image, ImageDraw
 
 from instance_crf.data.parallel import parallel_map
 from instance_crf.evaluation import Parsing
-from instance_crf.evaluation.export import make_writer
-from instance_crf.evaluation.formats.base import write_png, write_text
-from instance_crf.evaluation.taxonomies import find_taxonomy
+from instance_crf.evaluation.toolkit.export import make_writer
+from instance_crf.evaluation.toolkit.formats.base import write_png, write_text
+from instance_crf.evaluation.toolkit.taxonomies import find_taxonomy
 
 # (part of CIHP, centre x and y, half width and height), in units of the person's height.
 _FIGURE = (

@@ -24,8 +24,8 @@ from instance_crf import PartInstanceMapper
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.label_io import atomic_path
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
-from instance_crf.evaluation.part_parsing import without_nan
-from instance_crf.evaluation.pictures import PartInstancePictures
+from instance_crf.evaluation.toolkit.part_parsing import without_nan
+from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
 from instance_crf.solver import build_optimizer
 
 logger = logging.getLogger("instance_crf.train_net")

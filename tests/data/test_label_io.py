@@ -86,12 +86,10 @@ def test_not_an_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(ValueError, match="text.png"):
         label_io.read_part_map(tmp_path / "text.png")
-    with pytest.raises(ValueError, match="text.png"):
-        label_io.image_size(tmp_path / "text.png")
 
 
 def test_missing_file_is_named(tmp_path):
-    for read in (label_io.read_part_map, label_io.read_object_map, label_io.image_size):
+    for read in (label_io.read_part_map, label_io.read_object_map):
         with pytest.raises(FileNotFoundError, match="nowhere.png"):
             read(tmp_path / "nowhere.png")
 
@@ -116,15 +114,3 @@ def test_interrupted_write_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("orientation, size", [(1, (30, 50)), (6, (50, 30)), (8, (50, 30))])
-def test_image_size_follows_exif(tmp_path, orientation, size):
-    """As Detectron2 reads the file, which is the independent source here."""
-    from detectron2.data.detection_utils import read_image
-
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.new("RGB", (50, 30)).save(tmp_path / "a.jpg", exif=exif)
-    assert label_io.image_size(tmp_path / "a.jpg") == size
-    assert read_image(str(tmp_path / "a.jpg"), format="BGR").shape[:2] == size

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from instance_crf.data.datasets.canonical import load_canonical
-from instance_crf.data.prepare import (
+from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
     exit_code,

@@ -12,7 +12,7 @@ from instance_crf.data.datasets.own import own_files, read_part_yaml
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.voc import BOXES_LIST, VOC_TAXONOMY
 from instance_crf.data.label_io import read_object_map, read_part_map
-from instance_crf.data.prepare import PreparationError, merge_person_maps
+from instance_crf.data.preparation.conversion import PreparationError, merge_person_maps
 
 
 @pytest.fixture

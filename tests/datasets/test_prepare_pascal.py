@@ -13,8 +13,8 @@ from instance_crf.data.datasets.pascal_person_part import (
     recognise_class_order,
 )
 from instance_crf.data.label_io import read_object_map, read_part_map
-from instance_crf.data.pascal_part_mat import read_annotation
-from instance_crf.data.prepare import PreparationError
+from instance_crf.data.preparation.conversion import PreparationError
+from instance_crf.data.preparation.pascal_part_mat import read_annotation
 
 TRAIN, VAL = ("2008_000001", "2008_000002"), ("2008_000003",)
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import PartInstanceEvaluator, PartParsingMetrics, PredictionExporter
-from instance_crf.evaluation.formats import PREDICTION_READERS
 from instance_crf.evaluation.parsing import parsing_of_result
+from instance_crf.evaluation.toolkit.formats import PREDICTION_READERS
 from instance_crf.structures import SCORE_NAMES, PartInstances
 
 TAXONOMY = PartTaxonomy(part_names=("head", "torso", "upper-arms", "legs"))

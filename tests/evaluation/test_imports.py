@@ -22,10 +22,10 @@ def run(code):
     "module",
     [
         "instance_crf.evaluation.average_precision",
-        "instance_crf.evaluation.part_parsing",
-        "instance_crf.evaluation.formats",
-        "instance_crf.evaluation.runner",
-        "instance_crf.evaluation.report",
+        "instance_crf.evaluation.toolkit.part_parsing",
+        "instance_crf.evaluation.toolkit.formats",
+        "instance_crf.evaluation.toolkit.runner",
+        "instance_crf.evaluation.toolkit.report",
     ],
 )
 def test_modules_import(module):
@@ -40,6 +40,6 @@ def test_the_tool_runs():
 
 def test_taxonomies_by_name():
     code = "from pathlib import Path; "
-    code += "from instance_crf.evaluation.taxonomies import TAXONOMY_NAMES, find_taxonomy; "
+    code += "from instance_crf.evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy; "
     code += "print(*(find_taxonomy(n, Path('.'), 'cihp').num_parts for n in TAXONOMY_NAMES))"
     assert run(code).split() == ["19", "19", "18", "58", "6", "6"]

@@ -13,7 +13,7 @@ from PIL import Image
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.synthetic import SyntheticPeople
-from instance_crf.evaluation.part_parsing import without_nan
+from instance_crf.evaluation.toolkit.part_parsing import without_nan
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools" / "train_net.py")

@@ -1,4 +1,4 @@
-"""Reading photos."""
+"""Reading photos, by Pillow: as Detectron2 reads them, for training, prediction and pictures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["read_image"]
+__all__ = ["image_size", "read_image"]
+
+_EXIF_ORIENTATION = 0x0112
 
 
 def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
-    """(H, W, 3) uint8 photo, rotated as its EXIF tag says.
+    """(H, W, 3) uint8 photo, rotated as its EXIF tag says; read-only.
 
     Args:
         file_name: any format that Pillow reads.
@@ -25,9 +27,30 @@ def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
         raise ValueError(f"{file_name} is wanted as {format!r}; the format is 'RGB' or 'BGR'.")
     try:
         with Image.open(file_name) as image:
-            array = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            image = image.convert("RGB")
+            pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
     except FileNotFoundError:
         raise FileNotFoundError(f"Image not found: {file_name}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {file_name}: {error}") from error
-    return array if format == "RGB" else np.ascontiguousarray(array[:, :, ::-1])
+        raise ValueError(f"Cannot read the image {file_name}: {error}. Copy it again.") from error
+    return pixels.reshape(image.height, image.width, 3)
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(H, W) of a photo as it will be read, that is after its EXIF rotation. Reads the header only.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not a readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Only formats that carry EXIF pay for parsing it.
+            if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Image not found: {path}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
+    return height, width

@@ -16,29 +16,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 __all__ = [
     "IGNORED_OBJECT",
     "atomic_path",
-    "image_size",
     "object_ids",
     "palette_of",
     "read_label_png",
     "read_object_map",
     "read_part_map",
-    "read_photo",
     "write_object_map",
     "write_part_map",
 ]
 
 #: Value of ignored pixels in an object map in memory.
 IGNORED_OBJECT = -1
-_OBJECT_LUT = np.append(np.arange(255, dtype=np.int32), np.int32(IGNORED_OBJECT))
 _ID_MODES = ("L", "P", "1", "I;16", "I")
-_EXIF_ORIENTATION = 0x0112
 
 
 @contextmanager
@@ -60,51 +55,6 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(H, W) of a photo as it will be read, that is after its EXIF rotation. Reads the header only.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; not a readable image.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Only formats that carry EXIF pay for parsing it.
-            if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {path}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
-    return height, width
-
-
-def read_photo(path: str | os.PathLike, image_format: str) -> np.ndarray:
-    """(H, W, C) uint8, EXIF rotation applied, contiguous: what Detectron2 reads, but faster.
-
-    Args:
-        path: of the photo.
-        image_format: ``"BGR"``, ``"RGB"``, or another format of Detectron2's ``read_image``.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; not a readable image.
-    """
-    try:
-        content = Path(path).read_bytes()
-        if image_format in ("BGR", "RGB") and _is_whole(content):
-            flag = cv2.IMREAD_COLOR if image_format == "BGR" else cv2.IMREAD_COLOR_RGB
-            image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flag)
-            if image is not None:
-                return image
-        from detectron2.data.detection_utils import read_image
-
-        return np.ascontiguousarray(read_image(str(path), image_format))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {path}") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
-
-
 def read_label_png(path: str | os.PathLike) -> np.ndarray:
     """(H, W) ids as stored: uint8, or uint16 / int32 for 16-bit files.
 
@@ -114,13 +64,6 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
     """
     try:
         content = Path(path).read_bytes()
-        if _is_whole(content) and content[24:26] in (
-            b"\x08\x00",
-            b"\x10\x00",
-        ):  # grey, 8 or 16 bits
-            array = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-            if array is not None and array.ndim == 2:
-                return array
         with Image.open(io.BytesIO(content)) as image:
             mode = image.mode
             if mode not in _ID_MODES:
@@ -149,22 +92,11 @@ def palette_of(path: str | os.PathLike) -> bytes:
 def _without_stretch(array: np.ndarray, content: bytes) -> np.ndarray:
     """Ids as stored in a grey PNG of 2 or 4 bits, as optimisers of PNGs make them.
 
-    Pillow and OpenCV stretch such values to 0..255, which would turn id 1 into 85 or 17.
+    Pillow stretches such values to 0..255, which would turn id 1 into 85 or 17.
     """
     is_png = content[:8] == b"\x89PNG\r\n\x1a\n"
     bits, color_type = content[24:26] if is_png else (8, 0)
     return array // (255 // (2**bits - 1)) if color_type == 0 and bits in (2, 4) else array
-
-
-def _is_whole(content: bytes) -> bool:
-    """Whether these are the bytes of a JPEG or PNG with its end.
-
-    OpenCV fills what is missing of a cut-off file with grey and says nothing; such files go to
-    Pillow, which refuses them.
-    """
-    if content[:2] == b"\xff\xd8":
-        return content.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    return content[:8] == b"\x89PNG\r\n\x1a\n" and content[-8:-4] == b"IEND"
 
 
 def read_part_map(path: str | os.PathLike) -> np.ndarray:
@@ -191,10 +123,8 @@ def read_object_map(path: str | os.PathLike) -> np.ndarray:
 
 def object_ids(stored: np.ndarray) -> np.ndarray:
     """(H, W) int32 ids, -1 ignored, from a uint8 or uint16 map as stored on disk."""
-    if stored.dtype == np.uint8:
-        return cv2.LUT(stored, _OBJECT_LUT)
     objects = stored.astype(np.int32)
-    objects[stored == 65535] = IGNORED_OBJECT
+    objects[stored == np.iinfo(stored.dtype).max] = IGNORED_OBJECT
     return objects
 
 

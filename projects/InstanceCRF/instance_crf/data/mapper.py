@@ -19,12 +19,12 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from .augmentation import build_augmentations
 from .detections import read_detections
+from .image_io import read_image
 from .label_io import (
     IGNORED_OBJECT,
     object_ids,
     read_label_png,
     read_part_map,
-    read_photo,
 )
 from .schema import IGNORE_LABEL
 from .transforms import is_mirrored
@@ -47,7 +47,7 @@ class PartInstanceMapper:
     Args:
         is_train: whether the ground truth is needed.
         augmentations: Detectron2 augmentations.
-        image_format: ``"BGR"`` or another format of Detectron2's ``read_image``.
+        image_format: order of the photos' channels, ``"BGR"`` or ``"RGB"``.
         flip_lut: (256,) table of part ids under mirroring (``PartTaxonomy.flip_lut``).
         with_annotations: also give the ground truth at test time.
         detections: image id -> given detections, for records that have none of their own.
@@ -95,13 +95,13 @@ class PartInstanceMapper:
             self._owner = os.getpid()
             if torch.utils.data.get_worker_info() is not None:
                 cv2.setNumThreads(1)  # the workers are the threads
-        image = read_photo(record["file_name"], self.image_format)
+        image = read_image(record["file_name"], self.image_format)
         detection_utils.check_image_size(record, image)
         planes = _read_planes(record, image.shape[:2]) if self.with_annotations else [None]
 
         aug_input = T.AugInput(image, sem_seg=planes[0])
         transforms = self.augmentations(aug_input)
-        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
+        image = np.require(aug_input.image.transpose(2, 0, 1), requirements=("C", "W"))
         result = {
             "file_name": record["file_name"],
             "image_id": record["image_id"],

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from .average_precision import APResult, AveragePrecision
 from .parsing import Comparison, Parsing
-from .part_parsing import METRICS, PartParsingMetrics
 from .protocols import PROTOCOLS, Protocol, get_protocol
 from .semantic import MeanIoU
+from .toolkit.part_parsing import METRICS, PartParsingMetrics
 
 __all__ = [
     "METRICS",
@@ -36,7 +36,7 @@ def __getattr__(name: str):
 
         return getattr(evaluators, name)
     if name == "export_predictions":
-        from .export import export_predictions
+        from .toolkit.export import export_predictions
 
         return export_predictions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

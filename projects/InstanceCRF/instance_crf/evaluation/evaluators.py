@@ -20,11 +20,11 @@ from ..data.label_io import atomic_path, read_object_map, read_part_map
 from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
 from .contingency import IGNORE
-from .export import make_writer
 from .parsing import Comparison, Parsing, parsing_of_result
-from .part_parsing import METRICS, PartParsingMetrics, format_results, without_nan
 from .protocols import Protocol
-from .score_study import ScoreStudy
+from .toolkit.export import make_writer
+from .toolkit.part_parsing import METRICS, PartParsingMetrics, format_results, without_nan
+from .toolkit.score_study import ScoreStudy
 
 __all__ = ["PartInstanceEvaluator", "PredictionExporter", "parsing_of_record"]
 
@@ -201,7 +201,7 @@ class PredictionExporter(DatasetEvaluator):
         """
         Args:
             dataset_name: whose taxonomy the predictions have.
-            format_name, options: see :func:`instance_crf.evaluation.export.make_writer`.
+            format_name, options: see :func:`instance_crf.evaluation.toolkit.export.make_writer`.
             output_dir: the folder to write to.
             score_name: of :data:`instance_crf.structures.SCORE_NAMES`; None: each result's own.
             distributed: gather what all images share from all processes.

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from ..image_io import image_size
 from ..label_io import (
     atomic_path,
-    image_size,
     object_ids,
     read_label_png,
     read_object_map,

@@ -1,0 +1,301 @@
+"""What all preparing scripts share: from some other layout to the canonical one, safely.
+
+Legend: H, W image size in pixels.
+
+A split is built in ``<Split>.partial`` and renamed when it is whole, so what looks complete is
+complete. A run that was cut off goes on where it stopped; a finished split is left alone unless it
+is to be replaced. Broken inputs are collected and reported together, and then no split appears.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.canonical import TAXONOMY_FILE, check_taxonomy_file, split_folder
+from ..image_io import image_size
+from ..label_io import atomic_path, write_object_map, write_part_map
+from ..parallel import parallel_map
+from ..schema import IGNORE_LABEL, PartTaxonomy
+
+__all__ = [
+    "PreparationError",
+    "PreparedImage",
+    "add_arguments",
+    "exit_code",
+    "link_or_copy",
+    "merge_person_maps",
+    "prepare_split",
+    "replace_folder",
+    "require_folder",
+    "write_taxonomy",
+]
+
+
+class PreparationError(ValueError):
+    """Some inputs cannot be used; the message lists them."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """One image on its way to disk.
+
+    Attributes:
+        photo: file of the photo, which is linked or copied.
+        parts: (H, W) part ids, 0 background, 255 ignored.
+        objects: (H, W) object ids, 0 none, -1 ignored.
+        classes: object id -> class name, where the parts do not tell.
+    """
+
+    photo: Path
+    parts: np.ndarray
+    objects: np.ndarray
+    classes: dict[int, str] = field(default_factory=dict)
+
+
+def prepare_split(
+    *,
+    root: Path,
+    split: str,
+    ids: Sequence[str],
+    convert: Callable[[str], PreparedImage | Path],
+    taxonomy: PartTaxonomy,
+    settings: dict[str, Any],
+    force: bool = False,
+    copy: bool = False,
+    workers: int | None = None,
+) -> bool:
+    """Write one split of ``root`` in the canonical layout.
+
+    Args:
+        root: folder of the data set to write.
+        split: ``train``, ``val``, ``test`` or another name.
+        ids: image ids, in the order of the list to write.
+        convert: id -> image; it runs in other processes, so it must be picklable. A bare path is
+            the photo of an unlabelled image.
+        taxonomy: meaning of the ids; written to ``taxonomy.json``.
+        settings: what the result depends on. A cut-off run with other settings is begun anew.
+        force: replace a finished split.
+        copy: copy the photos; by default they are hard links where the file system allows it.
+        workers: processes; default one a core.
+
+    Returns:
+        Whether anything was written; False when the split was complete already.
+
+    Raises:
+        PreparationError: lists the broken inputs. The split does not exist then.
+    """
+    root = Path(root)
+    final = split_folder(root, split)
+    if not ids:
+        raise PreparationError(f"No images for the split {split!r} of {root}.")
+    if final.exists() and not force:
+        if not (final / f"{split}_id.txt").is_file():
+            raise PreparationError(
+                f"{final} exists but has no {split}_id.txt: it was not made by these scripts. Move "
+                "it away, or replace it with --force."
+            )
+        print(f"{final} is complete already; --force prepares it again.")
+        return False
+    _check_taxonomy(root, taxonomy)
+    folder = final.with_name(final.name + ".partial")
+    listed = hashlib.sha1("\n".join(ids).encode()).hexdigest()
+    journal = _Journal(folder, {"ids": listed, "copy": copy, **settings})
+    todo = [i for i in ids if i not in journal.done]
+    if journal.done:
+        print(f"{folder}: going on, {len(journal.done)} of {len(ids)} images are done.")
+    outcome = parallel_map(
+        partial(_prepare_one, folder=folder, convert=convert, copy=copy),
+        todo,
+        description=f"Preparing {final}",
+        workers=workers,
+        processes=True,
+        each=lambda i, result: isinstance(result, str) or journal.add(i, result),
+    )
+    _refuse([o for o in outcome if isinstance(o, str)], len(ids), final)
+    if any(journal.done.values()):
+        _write_json(folder / "object_classes.json", {i: c for i, c in journal.done.items() if c})
+    with atomic_path(folder / f"{split}_id.txt") as temporary:
+        temporary.write_text("".join(f"{i}\n" for i in ids))
+    write_taxonomy(root, taxonomy)
+    journal.path.unlink()
+    replace_folder(folder, final)
+    print(f"{final}: {len(ids)} images.")
+    return True
+
+
+def merge_person_maps(
+    maps: Iterable[np.ndarray], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One part map for each person -> one part map and one object map for the image.
+
+    Where people overlap, the later one wins. Pixels with 255 are ignored, unless somebody else
+    has a part there. A map of 255 alone says nothing and is left out.
+
+    Args:
+        maps: (H, W) part ids of each person, in order; ids 1, 2, ... are given to those with parts.
+        shape: (H, W).
+
+    Returns:
+        (H, W) uint8 parts and (H, W) int32 objects.
+    """
+    parts = np.zeros(shape, dtype=np.uint8)
+    objects = np.zeros(shape, dtype=np.int32)
+    ignored = np.zeros(shape, dtype=bool)
+    number = 0
+    for person in maps:
+        void = person == IGNORE_LABEL
+        if void.all():
+            continue
+        ignored |= void
+        visible = (person > 0) & ~void
+        if visible.any():
+            number += 1
+            parts[visible] = person[visible]
+            objects[visible] = number
+    ignored &= objects == 0
+    parts[ignored] = IGNORE_LABEL
+    objects[ignored] = -1
+    return parts, objects
+
+
+def link_or_copy(source: Path, target: Path, copy: bool = False) -> None:
+    """Make ``target`` a hard link to ``source``, or a copy where that is impossible or unwanted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        if not copy:
+            temporary.unlink()
+            try:
+                os.link(os.path.realpath(source), temporary)
+                return
+            except OSError:
+                pass
+        shutil.copyfile(source, temporary)
+
+
+def add_arguments(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
+    """The arguments that every preparing script has."""
+    parser.add_argument("--output", type=Path, help="folder to write; default as registered")
+    parser.add_argument("--splits", nargs="+", default=list(splits), help="default: %(default)s")
+    parser.add_argument("--force", action="store_true", help="replace finished splits")
+    parser.add_argument("--copy", action="store_true", help="copy the photos, no hard links")
+    parser.add_argument("--workers", type=int, help="processes; default one a core")
+
+
+def exit_code(main: Callable[[], object]) -> int:
+    """Run a script's ``main``: 0, or 1 with the message alone for errors that the user can mend."""
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def require_folder(path: Path, what: str) -> Path:
+    """``path`` if it is a folder, else FileNotFoundError that says ``what`` it should be."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist: {what}. docs/DATASETS.md shows the tree.")
+    return path
+
+
+def write_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
+    """Write ``taxonomy.json``; refuse if the folder already holds data with another meaning."""
+    _check_taxonomy(root, taxonomy)
+    _write_json(Path(root) / TAXONOMY_FILE, taxonomy.to_dict())
+
+
+def _check_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
+    try:
+        check_taxonomy_file(Path(root) / TAXONOMY_FILE, taxonomy)
+    except ValueError as error:
+        raise PreparationError(str(error)) from None
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Rename ``new`` to ``final``; what was there is moved away first and removed last."""
+    old = final.with_name(final.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _prepare_one(image_id: str, *, folder: Path, convert: Callable, copy: bool) -> dict | str:
+    """Write one image; returns its classes, or what is wrong with it."""
+    try:
+        image = convert(image_id)
+        photo = image if isinstance(image, Path) else image.photo
+        height, width = image_size(photo)
+        if not isinstance(image, Path):
+            for kind, array in (("part", image.parts), ("object", image.objects)):
+                if array.shape != (height, width):
+                    raise ValueError(
+                        f"{photo} is {width}x{height} pixels, but its {kind} map is "
+                        f"{array.shape[1]}x{array.shape[0]}."
+                    )
+            write_part_map(folder / "Category_ids" / f"{image_id}.png", image.parts)
+            write_object_map(folder / "Human_ids" / f"{image_id}.png", image.objects)
+        link_or_copy(photo, folder / "Images" / f"{image_id}{photo.suffix}", copy)
+    except (OSError, ValueError) as error:
+        return f"{image_id}: {error}"
+    return {} if isinstance(image, Path) else {str(i): c for i, c in image.classes.items()}
+
+
+def _refuse(problems: list[str], total: int, final: Path) -> None:
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        raise PreparationError(
+            f"{len(problems)} of {total} images cannot be used, so {final} was not made. The first:"
+            f"\n  {shown}\nRepair these files and start again; what is done is kept."
+        )
+
+
+class _Journal:
+    """Which images of a split are done, with the classes of their objects; survives a kill."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]):
+        self.path = folder / "progress.jsonl"
+        self.done: dict[str, dict[str, str]] = {}
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        header = json.dumps(settings, sort_keys=True, default=str)
+        if lines and lines[0] == header:
+            for line in lines[1:]:
+                try:
+                    image_id, classes = json.loads(line)
+                except ValueError:  # the line that was being written
+                    continue
+                self.done[image_id] = classes
+            for unfinished in folder.rglob(".tmp_*"):
+                unfinished.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path) as temporary:
+            rows = (json.dumps([i, c]) for i, c in self.done.items())
+            temporary.write_text("".join(f"{row}\n" for row in (header, *rows)))
+
+    def add(self, image_id: str, classes: dict[str, str]) -> None:
+        self.done[image_id] = classes
+        with self.path.open("a") as stream:
+            stream.write(json.dumps([image_id, classes]) + "\n")
+
+
+def _write_json(path: Path, content: dict) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,268 @@
+"""COCO instance results: masks as RLE or polygons, which may overlap.
+
+Predictions: ``parts.json`` (``category_id`` the part, 1..P) and ``objects.json``
+(``category_id`` the object class plus 1), either may be missing, each COCO's list of results.
+Ground truth: the same names, each COCO's dictionary of ``images``, ``annotations``,
+``categories``. Masks are compared by pycocotools.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as mask_util
+
+from ....data.schema import PartTaxonomy
+from ...parsing import Parsing
+from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
+from .panoptic import coco_categories, load_json, require_keys
+
+__all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
+
+KINDS = ("parts", "objects")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of one kind in one image.
+
+    Attributes:
+        masks: M compressed RLEs.
+        classes: (M,) 0-based.
+        scores: (M,); NaN for ground truth.
+        crowd: (M,) bool.
+    """
+
+    masks: list[dict]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+    def iou(self, truth: Regions) -> NDArray[np.float64]:
+        """(M, G) IoU; with a crowd, the share of the prediction that lies in it."""
+        if not self.masks or not truth.masks:
+            return np.zeros((len(self.masks), len(truth.masks)))
+        return mask_util.iou(self.masks, truth.masks, truth.crowd.astype(np.uint8).tolist())
+
+
+class COCOWriter(PredictionWriter):
+    """Writes ``parts.json`` and ``objects.json``; masks are kept as RLE until :meth:`close`."""
+
+    def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
+        super().__init__(root, taxonomy)
+        self._results: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+
+    def add(self, image_id: str, prediction: Parsing) -> None:
+        for kind, rows in regions_of(prediction).items():
+            for mask, category, score in rows:
+                self._results[kind].append(
+                    {
+                        "image_id": image_id,
+                        "category_id": category,
+                        "segmentation": _as_text(mask),
+                        "bbox": [float(v) for v in mask_util.toBbox(mask)],
+                        "score": float(score),
+                    }
+                )
+
+    def merge(self, other: COCOWriter) -> None:
+        for kind in KINDS:
+            self._results[kind] += other._results[kind]
+
+    def close(self) -> None:
+        for kind in KINDS:
+            write_text(self.root / f"{kind}.json", json.dumps(self._results[kind]))
+
+
+def write_coco_truth(
+    root: str | Path, taxonomy: PartTaxonomy, truths: Sequence[tuple[str, Parsing]]
+) -> None:
+    """Write ground truth as COCO's dictionaries ``parts.json`` and ``objects.json``."""
+    images = [
+        {
+            "id": image_id,
+            "file_name": f"{image_id}.jpg",
+            "height": truth.part_map.shape[0],
+            "width": truth.part_map.shape[1],
+        }
+        for image_id, truth in truths
+    ]
+    annotations: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+    for image_id, truth in truths:
+        for kind, rows in regions_of(truth).items():
+            crowd = truth.crowd if kind == "objects" else np.zeros(len(rows), dtype=bool)
+            for (mask, category, _), is_crowd in zip(rows, crowd, strict=True):
+                annotations[kind].append(
+                    {
+                        "id": len(annotations[kind]) + 1,
+                        "image_id": image_id,
+                        "category_id": category,
+                        "segmentation": _as_text(mask),
+                        "bbox": [float(v) for v in mask_util.toBbox(mask)],
+                        "area": float(mask_util.area(mask)),
+                        "iscrowd": int(is_crowd),
+                    }
+                )
+    objects = [{"id": c, "name": n} for c, n in enumerate(taxonomy.object_names, start=1)]
+    for kind, categories in (("parts", coco_categories(taxonomy)), ("objects", objects)):
+        content = {"images": images, "annotations": annotations[kind], "categories": categories}
+        write_text(Path(root) / f"{kind}.json", json.dumps(content))
+
+
+def regions_of(parsing: Parsing) -> dict[str, list[tuple[dict, int, float]]]:
+    """(mask, category, score) of every part segment and every object of a labelling."""
+    count = len(parsing.segment_ids)
+    segments = segment_map_of(parsing, 65535, "at most 65535 are written.")
+    scores = np.full(count, np.nan) if parsing.segment_scores is None else parsing.segment_scores
+    result = {
+        "parts": [
+            (_encode(segments == k), int(part), float(score))
+            for k, (part, score) in enumerate(zip(parsing.segment_parts, scores, strict=True), 1)
+        ],
+        "objects": [],
+    }
+    if parsing.object_map is not None:
+        scores = parsing.object_scores
+        scores = np.full(len(parsing.object_ids), np.nan) if scores is None else scores
+        rows = zip(parsing.object_ids, parsing.object_classes, scores, strict=True)
+        result["objects"] = [
+            (_encode(parsing.object_map == i), int(c) + 1, float(s)) for i, c, s in rows
+        ]
+    return result
+
+
+class _COCOFiles:
+    def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
+        self.root = Path(root).expanduser()
+        self.num_classes = {"parts": taxonomy.num_parts, "objects": taxonomy.num_objects}
+        self.kinds = [kind for kind in KINDS if (self.root / f"{kind}.json").is_file()]
+        if not self.kinds:
+            raise FileNotFoundError(f"{self.root} has neither parts.json nor objects.json.")
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self._rows: dict[str, dict[str, list[dict]]] = {}
+
+    def restricted_to(self, image_ids: Sequence[str]) -> _COCOFiles:
+        """The same of these images alone."""
+        part = copy.copy(self)
+        part.sizes = only(self.sizes, image_ids)
+        part._rows = {kind: only(rows, image_ids) for kind, rows in self._rows.items()}
+        return part
+
+    def _category(self, row: dict, kind: str, path: Path) -> int:
+        category = row.get("category_id")
+        if not isinstance(category, int) or not 1 <= category <= self.num_classes[kind]:
+            raise ValueError(
+                f"{path}: image {row.get('image_id')!r} has category {category!r}, expected "
+                f"1..{self.num_classes[kind]}."
+            )
+        return category - 1
+
+
+class COCOTruth(_COCOFiles):
+    """Reads ground truth: ``sizes`` (image -> (H, W)) and :meth:`regions`."""
+
+    def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
+        super().__init__(root, taxonomy)
+        for kind in self.kinds:
+            path = self.root / f"{kind}.json"
+            content = load_json(path)
+            if not isinstance(content, dict) or "images" not in content:
+                raise ValueError(f"{path} is not a COCO ground truth: it has no 'images'.")
+            require_keys(content, ("annotations",), str(path))
+            for image in content["images"]:
+                require_keys(image, ("id", "height", "width"), f"{path}: an image")
+                self.sizes[str(image["id"])] = (image["height"], image["width"])
+            self._rows[kind] = _by_image(content["annotations"], self.sizes, path)
+
+    def image_ids(self) -> list[str]:
+        """All images, sorted."""
+        return sorted(self.sizes)
+
+    def regions(self, kind: str, image_id: str) -> Regions:
+        """The ground truth of one kind in one image."""
+        path = self.root / f"{kind}.json"
+        rows = self._rows[kind].get(image_id, [])
+        return Regions(
+            masks=[_mask(r, self.sizes[image_id], path) for r in rows],
+            classes=np.array([self._category(r, kind, path) for r in rows], dtype=np.int64),
+            scores=np.full(len(rows), np.nan),
+            crowd=np.array([bool(r.get("iscrowd", 0)) for r in rows], dtype=bool),
+        )
+
+
+class COCOPredictions(_COCOFiles):
+    """Reads predictions for the images of a ground truth."""
+
+    def __init__(self, root: str | Path, taxonomy: PartTaxonomy, truth: COCOTruth) -> None:
+        super().__init__(root, taxonomy)
+        self.sizes = truth.sizes
+        for kind in self.kinds:
+            path = self.root / f"{kind}.json"
+            content = load_json(path)
+            if not isinstance(content, list):
+                raise ValueError(f"{path} is not a COCO result: expected a list of regions.")
+            self._rows[kind] = _by_image(content, self.sizes, path)
+
+    def regions(self, kind: str, image_id: str) -> Regions:
+        """The predictions of one kind in one image."""
+        path = self.root / f"{kind}.json"
+        rows = self._rows[kind].get(image_id, [])
+        where = f"{path}: score of a region of image {image_id}"
+        return Regions(
+            masks=[_mask(r, self.sizes[image_id], path) for r in rows],
+            classes=np.array([self._category(r, kind, path) for r in rows], dtype=np.int64),
+            scores=np.array([parse_number(r.get("score"), float, where) for r in rows]),
+            crowd=np.zeros(len(rows), dtype=bool),
+        )
+
+
+def _by_image(rows: list[dict], sizes: dict, path: Path) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        require_keys(row, ("image_id",), f"{path}: a region")
+        image_id = str(row["image_id"])
+        if image_id not in sizes:
+            raise ValueError(f"{path} has a region of image {image_id}, which has no ground truth.")
+        found.setdefault(image_id, []).append(row)
+    return found
+
+
+def _mask(row: dict, size: tuple[int, int], path: Path) -> dict:
+    """The compressed RLE of a region.
+
+    Raises:
+        ValueError: no mask, or one of another size than its image.
+    """
+    segmentation = row.get("segmentation")
+    height, width = size
+    if isinstance(segmentation, list):
+        if not segmentation or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
+            raise ValueError(
+                f"{path}: a polygon of image {row['image_id']} is not x, y, x, y, ... of at least "
+                "three points."
+            )
+        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
+        raise ValueError(f"{path}: a region of image {row['image_id']} has no RLE or polygon.")
+    if tuple(segmentation["size"]) != (height, width):
+        raise ValueError(
+            f"{path}: a mask of image {row['image_id']} is {tuple(segmentation['size'])} (height, "
+            f"width), the image is {(height, width)}."
+        )
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def _encode(mask: NDArray) -> dict:
+    return mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def _as_text(mask: dict) -> dict:
+    return {"size": [int(v) for v in mask["size"]], "counts": mask["counts"].decode("ascii")}

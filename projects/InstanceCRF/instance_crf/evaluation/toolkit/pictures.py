@@ -1,0 +1,73 @@
+"""Pictures of the first validation images, drawn while they are evaluated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from PIL import Image
+
+from ...data.image_io import read_image
+from ...data.label_io import atomic_path
+from ...visualization import ROW_TITLES, draw_row, make_sheet
+
+__all__ = ["PartInstancePictures"]
+
+logger = logging.getLogger(__name__)
+
+
+class PartInstancePictures(DatasetEvaluator):
+    """Input with detections, part segmentation, part instances, ground truth: a row an image.
+
+    Every image gets a file of its own, and all of them one sheet, ``sheet.png``. Has no numbers.
+    With several processes, each draws the images that it sees first.
+    """
+
+    def __init__(self, dataset_name: str, *, output_dir: str, max_pictures: int = 8):
+        """
+        Args:
+            dataset_name: a registered dataset with part and object maps.
+            output_dir: folder of the pictures; made when the first is drawn.
+            max_pictures: images to draw.
+        """
+        self._taxonomy = MetadataCatalog.get(dataset_name).taxonomy
+        self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
+        self._output_dir = Path(output_dir)
+        self._max_pictures = max_pictures
+        self.reset()
+
+    def reset(self) -> None:
+        self._rows = []
+
+    def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
+        """
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: what the model returned for each.
+        """
+        for one_input, output in zip(inputs, outputs, strict=True):
+            if len(self._rows) >= self._max_pictures:
+                return
+            record = self._records[one_input["image_id"]]
+            image = read_image(record["file_name"])
+            row = draw_row(image, output, self._taxonomy, record=record)
+            self._rows.append(row)
+            self._save([row], Path(record["file_name"]).stem)
+
+    def evaluate(self) -> dict:
+        """Write the sheet of all pictures; there are no numbers."""
+        if self._rows:
+            path = self._save(self._rows, "sheet")
+            logger.info("Pictures of %d images: %s", len(self._rows), path)
+        return {}
+
+    def _save(self, rows: list, stem: str) -> Path:
+        path = self._output_dir / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet = make_sheet(rows, ROW_TITLES, legend=self._taxonomy)
+        with atomic_path(path) as temporary:
+            Image.fromarray(sheet).save(temporary)
+        return path
