@@ -13,6 +13,7 @@ import sys
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+import instance_crf
 from instance_crf.data.datasets.own import own_files, read_part_yaml
 from instance_crf.data.preparation.conversion import exit_code
 from instance_crf.data.preparation.verification import Report, verify_files, verify_split
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--strict", action="store_true", help="fail on warnings, too")
     parser.add_argument("--workers", type=int)
     args = parser.parse_args(argv)
+    instance_crf.register()
     if args.list:
         print("\n".join(known_names()))
         return

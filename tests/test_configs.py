@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from detectron2.modeling import build_model
 
+import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.modeling import InstanceCRF
 from instance_crf.solver import build_optimizer
+
+instance_crf.register()
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))

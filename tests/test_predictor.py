@@ -9,6 +9,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from PIL import Image
 
+import instance_crf
 from instance_crf.config import load_config
 from instance_crf.predictor import PartInstancePredictor
 
@@ -26,6 +27,7 @@ TINY = """
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
     """A small network with random weights, and those weights in a file."""
+    instance_crf.register()
     weights = tmp_path_factory.mktemp("model") / "random.pth"
     torch.manual_seed(0)
     model = build_model(load_config(str(CONFIG), TINY))

@@ -32,8 +32,9 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from instance_crf import PartInstanceMapper
+import instance_crf
 from instance_crf.config import load_config
+from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.predictor import load_weights
 
 TASKS = ("flop", "activation", "parameter", "structure")
@@ -149,6 +150,7 @@ def _table(values: dict[str, float]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     model = build_model(cfg).eval()
     if cfg.MODEL.WEIGHTS:

@@ -26,6 +26,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import build_detection_train_loader as build_loader
 from detectron2.data import transforms as T
 
+import instance_crf
 from instance_crf.data.datasets.canonical import load_canonical
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.mapper import PartInstanceMapper
@@ -127,6 +128,7 @@ def cpu_milliseconds(records: list[dict], mapper: Callable, count: int) -> float
 def benchmark_mapper(args: argparse.Namespace, scratch: Path) -> None:
     """Print images per second of both mappers, interleaved so that both see the same machine."""
     if args.dataset:
+        instance_crf.register()
         records = DatasetCatalog.get(args.dataset)
         taxonomy = MetadataCatalog.get(args.dataset).taxonomy
     else:

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path, write_object_map
@@ -168,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 if a file could not be read."""
     args = parse_args(argv)
     files = find_images(args.input, args.output)
+    instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)
     predictor = PartInstancePredictor(cfg, batch_size=args.batch_size)

@@ -20,9 +20,10 @@ from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from instance_crf import PartInstanceMapper
+import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.label_io import atomic_path
+from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
@@ -84,6 +85,7 @@ class Trainer(DefaultTrainer):
 
 def setup(args) -> CfgNode:
     """Config from the file and the command line, checked against the data sets."""
+    instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_crf")

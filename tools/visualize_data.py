@@ -29,10 +29,11 @@ from detectron2.data import (
 from PIL import Image
 from tqdm import tqdm
 
-from instance_crf import PartInstanceMapper
+import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path
+from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.data.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
@@ -143,6 +144,7 @@ def pictures_of_loader(cfg) -> Iterator[Pictures]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    instance_crf.register()
     cfg = None if args.config_file is None else load_config(args.config_file, args.opts)
     names = (args.dataset,) if cfg is None else tuple(cfg.DATASETS.TRAIN)
     legend = None

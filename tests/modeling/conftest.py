@@ -7,7 +7,10 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
+import instance_crf
 from instance_crf.config import load_config
+
+instance_crf.register()
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """

@@ -20,6 +20,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from . import register
 from .data.image_io import read_image
 from .data.schema import PartTaxonomy
 
@@ -31,8 +32,9 @@ ImageLike = np.ndarray | str | os.PathLike
 class PartInstancePredictor:
     """A trained model as a function of images.
 
-    ``PartInstancePredictor(cfg)`` builds the model, loads ``cfg.MODEL.WEIGHTS`` and takes the
-    sizes and the channel order from ``cfg.INPUT``; with keywords, any built model will do::
+    ``PartInstancePredictor(cfg)`` calls :func:`instance_crf.register`, builds the model, loads
+    ``cfg.MODEL.WEIGHTS`` and takes the sizes and the channel order from ``cfg.INPUT``; with
+    keywords, any built model will do::
 
         cfg = load_config("config.yaml", ["MODEL.WEIGHTS", "model_final.pth"])
         predictor = PartInstancePredictor(cfg)
@@ -79,6 +81,7 @@ class PartInstancePredictor:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, *, batch_size: int = 1) -> dict[str, Any]:
+        register()
         taxonomy = None
         if cfg.DATASETS.TEST:
             taxonomy = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("taxonomy")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-from tqdm import tqdm
-
-__all__ = ["default_workers", "parallel_map"]
+__all__ = ["default_workers", "parallel_map", "progress_bar"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +18,23 @@ def default_workers() -> int:
     """The CPU cores this process may use, at most 16."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(available or 1, 16)
+
+
+@contextmanager
+def progress_bar(total: int, description: str) -> Iterator[Callable[[int], object]]:
+    """Give a function that says how many more of ``total`` images are done, which moves a bar.
+
+    There is no bar where tqdm is not installed, and none for fewer than 50 images.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        tqdm = None
+    if tqdm is None:
+        yield lambda count: None
+    else:
+        with tqdm(total=total, desc=description, unit="image", disable=total < 50) as bar:
+            yield bar.update
 
 
 def parallel_map(
@@ -44,7 +60,6 @@ def parallel_map(
         each: called in this process with an item and its result, as soon as it is there.
     """
     workers = default_workers() if workers is None else workers
-    progress: dict = {"total": len(items), "desc": description, "disable": len(items) < 50}
     executor: Executor | None = None
     results: Iterable[Result] = map(function, items)
     if workers > 1 and len(items) >= 50:
@@ -57,10 +72,12 @@ def parallel_map(
             results = executor.map(function, items)
     collected = []
     try:
-        for item, result in zip(items, tqdm(results, **progress), strict=True):
-            if each is not None:
-                each(item, result)
-            collected.append(result)
+        with progress_bar(len(items), description) as advance:
+            for item, result in zip(items, results, strict=True):
+                if each is not None:
+                    each(item, result)
+                collected.append(result)
+                advance(1)
     finally:
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)

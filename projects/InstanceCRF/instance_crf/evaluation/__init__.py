@@ -1,7 +1,8 @@
 """Evaluation of instance-level parsing, usable without a model and without Detectron2.
 
-What is imported here needs NumPy, SciPy and pycocotools only. :mod:`.evaluators` is the one
-module that needs Detectron2; its names are imported from it when first asked for.
+The paper's metrics are here, other people's metrics and file formats in :mod:`.toolkit`. What is
+imported here needs NumPy, SciPy and Pillow only. :mod:`.evaluators` needs Detectron2; its names
+are imported from it when first asked for.
 """
 
 from __future__ import annotations

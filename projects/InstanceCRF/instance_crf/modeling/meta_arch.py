@@ -148,7 +148,7 @@ class InstanceCRF(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """
         Args:
-            batched_inputs: one dict an image, as :class:`instance_crf.data.PartInstanceMapper`
+            batched_inputs: one dict an image, as :class:`~.data.mapper.PartInstanceMapper`
                 makes it: ``image`` (3, H, W) in 0-255; wanted size ``height``, ``width``
                 (default H, W); in training ``instances`` (gt_boxes, gt_classes), ``part_seg``
                 and ``object_seg`` (H, W); ``detections`` when they come with the record.

@@ -25,6 +25,3 @@ def register_all(root: str | Path | None = None) -> None:
     register_mhp(root)
     register_pascal_part(root)
     register_voc(root)
-
-
-register_all()

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -117,6 +116,8 @@ def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
             of which those below 1 are left out.
     """
     if objects.dtype == np.uint8:  # a few passes of OpenCV are faster than one of SciPy
+        import cv2  # here, so that the taxonomies beside the loaders can be had without it
+
         largest = int(objects.max(initial=0))
         ids = label_ids(objects, 1, IGNORE_LABEL) if largest > _FEW_IDS else range(1, largest + 1)
         boxes = {}
@@ -137,7 +138,7 @@ def object_boxes(objects: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
 
 def label_ids(labels: np.ndarray, start: int = 0, stop: int = 256) -> list[int]:
     """The ids start <= id < stop that occur in an (H, W) uint8 map, in order."""
-    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    counts = np.bincount(labels.ravel(), minlength=256)
     return [int(i) for i in np.flatnonzero(counts[start:stop]) + start]
 
 
@@ -201,7 +202,7 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
 
 def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> None:
     first, last = taxonomy.num_parts + 1, IGNORE_LABEL - 1
-    if not (parts.size and cv2.countNonZero(cv2.inRange(parts, first, last))):
+    if not ((parts >= first) & (parts <= last)).any():
         return
     unknown = label_ids(parts, first, IGNORE_LABEL)
     hint = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.label_io import atomic_path
+from ...extras import require
 from ..average_precision import APResult
 from ..semantic import MeanIoU
 from .part_parsing import PartParsingMetrics
@@ -100,18 +101,15 @@ def plot_confusion(metric: MeanIoU, path: Path) -> None:
 
 def _figure(width: float, height: float):
     # The object interface: no global state, and no display is needed.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = require("matplotlib.figure", "eval").Figure(
+        figsize=(width, height), dpi=120, layout="constrained"
+    )
+    require("matplotlib.backends.backend_agg", "eval").FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def _colors(count: int) -> np.ndarray:
-    from matplotlib import colormaps
-
-    return colormaps["turbo"](np.linspace(0.05, 0.95, count))
+    return require("matplotlib", "eval").colormaps["turbo"](np.linspace(0.05, 0.95, count))
 
 
 def _save(figure, path: Path) -> None:

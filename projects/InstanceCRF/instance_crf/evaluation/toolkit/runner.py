@@ -9,9 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
-from ...data.parallel import default_workers
+from ...data.parallel import default_workers, progress_bar
 from ...data.schema import PartTaxonomy
 from ..protocols import Protocol
 from .formats import PREDICTION_READERS, TRUTH_READERS, COCOPredictions, COCOTruth
@@ -164,11 +162,11 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
     image_ids = _images(task, source)
     workers = default_workers() if workers is None else workers
     total = task.new_metrics()
-    with tqdm(total=len(image_ids), desc="Evaluating", unit="image") as progress:
+    with progress_bar(len(image_ids), "Evaluating") as advance:
         if workers <= 1 or len(image_ids) <= _IMAGES_AT_A_TIME:
             for image_id in image_ids:
                 source.add(total, image_id)
-                progress.update()
+                advance(1)
             return total
         chunks = [
             image_ids[i : i + _IMAGES_AT_A_TIME]
@@ -179,7 +177,7 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
             try:
                 for chunk, part in zip(chunks, executor.map(_evaluate, shares), strict=True):
                     total.merge(part)
-                    progress.update(len(chunk))
+                    advance(len(chunk))
             except BaseException:
                 executor.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -3,7 +3,7 @@
 Predictions: ``parts.json`` (``category_id`` the part, 1..P) and ``objects.json``
 (``category_id`` the object class plus 1), either may be missing, each COCO's list of results.
 Ground truth: the same names, each COCO's dictionary of ``images``, ``annotations``,
-``categories``. Masks are compared by pycocotools.
+``categories``. Masks are compared by pycocotools (the extra ``eval``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as mask_util
 
 from ....data.schema import PartTaxonomy
+from ....extras import require
 from ...parsing import Parsing
 from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
 from .panoptic import coco_categories, load_json, require_keys
@@ -48,7 +48,7 @@ class Regions:
         """(M, G) IoU; with a crowd, the share of the prediction that lies in it."""
         if not self.masks or not truth.masks:
             return np.zeros((len(self.masks), len(truth.masks)))
-        return mask_util.iou(self.masks, truth.masks, truth.crowd.astype(np.uint8).tolist())
+        return _masks().iou(self.masks, truth.masks, truth.crowd.astype(np.uint8).tolist())
 
 
 class COCOWriter(PredictionWriter):
@@ -66,7 +66,7 @@ class COCOWriter(PredictionWriter):
                         "image_id": image_id,
                         "category_id": category,
                         "segmentation": _as_text(mask),
-                        "bbox": [float(v) for v in mask_util.toBbox(mask)],
+                        "bbox": [float(v) for v in _masks().toBbox(mask)],
                         "score": float(score),
                     }
                 )
@@ -104,8 +104,8 @@ def write_coco_truth(
                         "image_id": image_id,
                         "category_id": category,
                         "segmentation": _as_text(mask),
-                        "bbox": [float(v) for v in mask_util.toBbox(mask)],
-                        "area": float(mask_util.area(mask)),
+                        "bbox": [float(v) for v in _masks().toBbox(mask)],
+                        "area": float(_masks().area(mask)),
                         "iscrowd": int(is_crowd),
                     }
                 )
@@ -247,7 +247,7 @@ def _mask(row: dict, size: tuple[int, int], path: Path) -> dict:
                 f"{path}: a polygon of image {row['image_id']} is not x, y, x, y, ... of at least "
                 "three points."
             )
-        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+        return _masks().merge(_masks().frPyObjects(segmentation, height, width))
     if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError(f"{path}: a region of image {row['image_id']} has no RLE or polygon.")
     if tuple(segmentation["size"]) != (height, width):
@@ -256,12 +256,17 @@ def _mask(row: dict, size: tuple[int, int], path: Path) -> dict:
             f"width), the image is {(height, width)}."
         )
     if isinstance(segmentation["counts"], list):
-        return mask_util.frPyObjects(segmentation, height, width)
+        return _masks().frPyObjects(segmentation, height, width)
     return segmentation
 
 
+def _masks():
+    """pycocotools' functions of run-length encoded masks."""
+    return require("pycocotools.mask", "eval")
+
+
 def _encode(mask: NDArray) -> dict:
-    return mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return _masks().encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 def _as_text(mask: dict) -> dict:
