@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Package metadata. Detectron2 is not among the requirements: see tools/install_detectron2.py."""
+"""Package metadata: a light core, and extras.
+
+Detectron2, which training needs, is not on the package index and so not among the extras:
+tools/install_detectron2.py installs it, or one's own build is used.
+"""
 
 from pathlib import Path
 
@@ -8,6 +12,31 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 SOURCE = "projects/InstanceCRF"
 README = ROOT / "README.md"
+
+# The CRF, the losses, PartInstances, and the evaluation of saved label maps.
+CORE = ["torch>=2.4", "numpy>=1.26", "scipy>=1.11", "numba>=0.60", "Pillow>=10.1"]
+# Run-length encoded masks, curves, progress bars.
+EVAL = ["pycocotools>=2.0.8", "matplotlib>=3.8", "tqdm>=4.66"]
+# Pictures of labellings, synthetic people.
+VIZ = ["opencv-python-headless>=4.9"]
+# What Detectron2 needs, and the data sets.
+TRAIN = [
+    *EVAL,
+    *VIZ,
+    "torchvision>=0.19",
+    "PyYAML>=6.0",
+    "fvcore>=0.1.5.post20221221",
+    "iopath>=0.1.9",
+    "yacs>=0.1.8",
+    "omegaconf>=2.1",
+    "hydra-core>=1.1",
+    "cloudpickle>=2.2",
+    "packaging>=23",
+    "tabulate>=0.9",
+    "termcolor>=2.3",
+    "tensorboard>=2.15",
+]
+DEV = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9"]
 
 setup(
     name="instance-crf",
@@ -20,22 +49,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(where=SOURCE, include=["instance_crf", "instance_crf.*"]),
     package_dir={"": SOURCE},
-    install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
-        "numpy>=1.26",
-        "scipy>=1.11",
-        "numba>=0.60",
-        "Pillow>=10.1",
-        "opencv-python-headless>=4.9",
-        "pycocotools>=2.0.8",
-        "matplotlib>=3.8",
-        "PyYAML>=6.0",
-        "fvcore>=0.1.5",
-        "tabulate>=0.9",
-        "tqdm>=4.66",
-    ],
-    extras_require={"dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9"]},
+    install_requires=CORE,
+    extras_require={"train": TRAIN, "eval": EVAL, "viz": VIZ, "dev": DEV},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Operating System :: OS Independent",
