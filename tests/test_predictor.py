@@ -1,5 +1,7 @@
 """instance_crf.predictor: as Detectron2's DefaultPredictor, for several images; clear refusals."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,24 @@ def cfg(tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictor(cfg):
     return PartInstancePredictor(cfg, batch_size=2)
+
+
+def test_registers_what_it_needs(cfg, tmp_path):
+    """In a Python where nothing has called `instance_crf.register`."""
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    code = (
+        "import numpy as np\n"
+        "from instance_crf.config import load_config\n"
+        "from instance_crf.predictor import PartInstancePredictor\n"
+        "predictor = PartInstancePredictor(load_config('config.yaml'))\n"
+        "predictor(np.zeros((40, 50, 3), np.uint8))\n"
+        "print(*predictor.taxonomy.part_names, sep=', ')\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("head, torso")
 
 
 def photo(height, width, seed=0):
