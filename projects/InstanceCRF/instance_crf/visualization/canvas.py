@@ -10,11 +10,13 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.schema import IGNORE_LABEL, PartTaxonomy
+from ..extras import require
+
+cv2 = require("cv2", "viz")
 
 __all__: list[str] = []  # used by drawing.py and sheets.py
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ..data.image_io import read_image
 from ..data.label_io import read_object_map, read_part_map
 from ..data.schema import IGNORE_LABEL, PartTaxonomy
+from ..extras import require
 from ..structures import PartInstances
 from .canvas import (
     IGNORED_COLOR,
@@ -36,6 +36,8 @@ from .canvas import (
     tag_text,
     top_of,
 )
+
+cv2 = require("cv2", "viz")
 
 __all__ = [
     "ROW_TITLES",
