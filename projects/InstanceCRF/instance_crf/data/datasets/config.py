@@ -16,5 +16,6 @@ def add_dataset_config(cfg: CfgNode) -> None:
     # MODEL.INSTANCE_CRF.DETECTIONS.SOURCE "record".
     cfg.DATASETS.DETECTIONS_TRAIN = ()
     cfg.DATASETS.DETECTIONS_TEST = ()
-    # The files' category id of each object class; [] = 1, 2, ... in the order of the classes.
+    # The files' category id of each object class; [] = 1, 2, ... in the order of the classes, which
+    # is that of MODEL.DETECTOR.CLASSES if given.
     cfg.DATASETS.DETECTION_CATEGORY_IDS = []
