@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train or evaluate a model: the usual command of a Detectron2 project.
 
-python tools/train_net.py --config-file configs/SyntheticPeople/parts.yaml [--num-gpus N]
-    [--resume] [--eval-only] [KEY VALUE ...]
+python tools/train_net.py [--num-gpus N] [--resume] [--eval-only]
+    --config-file configs/SyntheticPeople/parts.yaml [MORE.yaml ...] [KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Trainer(DefaultTrainer):
 
 
 def setup(args) -> CfgNode:
-    """Config from the file and the command line, checked against the data sets."""
+    """Config from the files and the command line, checked against the data sets."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_crf")
