@@ -69,7 +69,7 @@ class PartHead:
     """
 
     part_loss: PartLoss
-    size_divisibility: int
+    size_divisibility: int = 1
 
     def part_logits(self, features: dict[str, Tensor]) -> Tensor:
         """Features -> (N, P+1, H, W) logits at the (padded) size of the image."""
