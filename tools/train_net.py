@@ -83,7 +83,7 @@ class Trainer(DefaultTrainer):
 
 
 def setup(args) -> CfgNode:
-    """Config from the files and the command line, checked against the data sets."""
+    """Config from the file and the command line, checked against the data sets."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_crf")
