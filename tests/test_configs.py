@@ -1,40 +1,149 @@
-"""Every YAML in configs/ loads, names known data sets, and builds."""
+"""Every YAML in configs/ runs, in training and in inference; keys follow from the data set."""
 
+import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import BoxMode
+from detectron2.utils.events import EventStorage
+from PIL import Image
 
 import instance_crf
 from instance_crf.config import check_datasets, load_config
-from instance_crf.modeling import InstanceCRF
+from instance_crf.data.datasets import builtin
+from instance_crf.data.datasets.register import register_parts
+from instance_crf.data.datasets.voc import VOC_TAXONOMY
 from instance_crf.solver import build_optimizer
 
 instance_crf.register()
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
 FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+DEMO = str(CONFIGS / "SyntheticPeople/instance_crf.yaml")
+SMALL = """
+    MODEL.DEVICE cpu MODEL.WEIGHTS '' INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64
+    SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0 MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH 0.0
+    MODEL.INSTANCE_CRF.DETECTIONS.MAX_PER_IMAGE 2
+""".split()
+
+spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools/train_net.py")
+train_net = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(train_net)
 
 
+def complete(name):
+    """The files of a whole config: ``name`` beside a model and a data set where it has none."""
+    parts = {
+        "models": [name, "datasets/pascal_person_part.yaml"],
+        "datasets": ["models/tiny_fpn.yaml", name],
+        "schedules": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
+        "SyntheticPeople": [name],
+    }
+    folder = name.split("/")[0] if "/" in name else "models"
+    return [str(CONFIGS / file) for file in parts[folder]]
+
+
+def write_record(folder, taxonomy):
+    """A picture of 66x81 pixels with two objects, of the first and the last class, side by side."""
+    parts, objects = np.zeros((66, 81), np.uint8), np.zeros((66, 81), np.uint8)
+    found = []
+    for index, category in enumerate((taxonomy.part_owner[0], taxonomy.part_owner[-1])):
+        columns = slice(4 + 40 * index, 36 + 40 * index)
+        for part, top in zip(taxonomy.parts_of(category), range(4, 60, 14), strict=False):
+            parts[top : top + 14, columns] = part
+        objects[:, columns] = (parts[:, columns] > 0) * (index + 1)
+        bottom = int(np.nonzero(objects == index + 1)[0].max()) + 1
+        box = {"bbox": [columns.start, 4, columns.stop, bottom], "bbox_mode": BoxMode.XYXY_ABS}
+        found.append({**box, "category_id": category, "object_id": index + 1, "iscrowd": 0})
+    arrays = {
+        "file_name": np.random.randint(0, 256, (66, 81, 3), dtype=np.uint8),
+        "part_file_name": parts,
+        "object_file_name": objects,
+    }
+    for key, array in arrays.items():
+        Image.fromarray(array).save(folder / f"{key}.png")
+    return {
+        **{key: str(folder / f"{key}.png") for key in arrays},
+        **{"height": 66, "width": 81, "image_id": "1", "annotations": found},
+        "detections": [{**annotation, "score": 0.9} for annotation in found],
+    }
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A function (files) -> config for 64 pixels, its data sets replaced by one picture each."""
+
+    def make(files, *options):
+        cfg = load_config(files[0], [*files[1:], *SMALL, *options]).clone()
+        cfg.defrost()
+        if cfg.INPUT.PART_AUG.CROP_SIZE:
+            cfg.INPUT.PART_AUG.CROP_SIZE = [60, 60]
+        for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}:
+            taxonomy = MetadataCatalog.get(name).taxonomy
+            record = write_record(tmp_path, taxonomy)
+            register_parts(name, lambda record=record: [record], taxonomy)
+        return cfg
+
+    yield make
+    builtin.register_all()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_config_builds(name):
-    cfg = load_config(str(CONFIGS / name), ["MODEL.DEVICE", "cpu"])
+def test_one_inference_and_one_iteration(small, name):
+    cfg = small(complete(name))
     check_datasets(cfg)
-    model = build_model(cfg)
-    assert isinstance(model, InstanceCRF)
+    model = train_net.Trainer.build_model(cfg)
     assert cfg.MODEL.INSTANCE_CRF.ENABLED == (model.crf_head is not None)
+    for dataset in cfg.DATASETS.TEST:
+        inputs = next(iter(train_net.Trainer.build_test_loader(cfg, dataset)))
+        output = model.eval()(inputs)[0]
+        assert output["sem_seg"].shape == (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, 66, 81)
+        assert output["part_instances"].image_size == (66, 81)
+
+    optimizer = train_net.Trainer.build_optimizer(cfg, model)
+    batch = next(iter(train_net.Trainer.build_train_loader(cfg)))
+    with EventStorage():
+        losses = model.train()(batch)
+    expected = {
+        "loss_parts": "part_head" not in cfg.MODEL.FREEZE,
+        "loss_crf": cfg.MODEL.INSTANCE_CRF.ENABLED,
+        "loss_cls": cfg.MODEL.DETECTOR.ENABLED and "detector" not in cfg.MODEL.FREEZE,
+    }
+    assert {key: key in losses for key in expected} == expected
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    optimizer.step()
 
 
-def test_class_counts_are_compared_with_the_data_set():
-    config = str(CONFIGS / "SyntheticPeople/Base-SyntheticPeople.yaml")
-    for key, wrong, message in [
-        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20, "NUM_CLASSES is 20.*synthetic_people_train.*7"),
-        ("MODEL.ROI_HEADS.NUM_CLASSES", 80, "NUM_CLASSES is 80.*synthetic_people_train.*1"),
-        ("MODEL.INSTANCE_CRF.PART_OWNER", [1] * 6, "PART_OWNER"),
-        ("DATASETS.TEST", ("no_such_set",), "no_such_set"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            check_datasets(load_config(config, [key, wrong]))
+def test_network_of_the_paper():
+    """Sec. 3.1: ResNet-101 with frozen BN, dilated res5, five resolutions; boxes are given."""
+    files = complete("models/r101_psp.yaml")
+    cfg = load_config(files[0], [*files[1:], "MODEL.DEVICE", "cpu"])
+    assert cfg.INPUT.PART_AUG.CROP_SIZE == [521, 521]
+    model = build_model(cfg)
+    assert len(model.backbone.res4) == 23 and model.part_head.in_feature == "res5"
+    assert model.backbone.output_shape()["res5"].stride == 16
+    assert len(model.part_head.branches) == 5
+    assert not any("norm" in name for name, _ in model.backbone.named_parameters())
+    assert model.roi_heads is None and model.detection_source == "record"
+
+
+def test_later_files_win_and_options_win_over_files(tmp_path):
+    for name, decay in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / f"{name}.yaml").write_text(f"VERSION: 2\nSOLVER: {{WEIGHT_DECAY: {decay}}}\n")
+    files = [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+    assert load_config(DEMO, files).SOLVER.WEIGHT_DECAY == 0.2
+    assert load_config(DEMO, [*files, "SOLVER.WEIGHT_DECAY", 0.3]).SOLVER.WEIGHT_DECAY == 0.3
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+        load_config(DEMO, ["nowhere.yaml", "SOLVER.WEIGHT_DECAY", 0.3])
+    with pytest.raises(ValueError, match="--eval-only.*before the files"):
+        load_config(DEMO, [*files, "--eval-only", "SOLVER.WEIGHT_DECAY", 0.3])
 
 
 def test_missing_config_is_named():
@@ -42,11 +151,68 @@ def test_missing_config_is_named():
         load_config("nowhere.yaml")
 
 
+def test_removed_key_is_named(tmp_path):
+    removed = "VERSION: 2\nMODEL: {INSTANCE_CRF: {DROP_THRESHOLD: {TEST: 0.1}}}\n"
+    (tmp_path / "old.yaml").write_text(removed)
+    with pytest.raises(KeyError, match="MODEL.INSTANCE_CRF.DROP_THRESHOLD"):
+        load_config(DEMO, [str(tmp_path / "old.yaml")])
+
+
+def test_classes_and_owners_follow_from_the_data_set():
+    model = str(CONFIGS / "models/small_fpn.yaml")
+    cfg = load_config(model, [str(CONFIGS / "datasets/voc2012.yaml")])
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 21 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20
+    assert cfg.MODEL.INSTANCE_CRF.PART_OWNER == list(range(20))
+    check_datasets(cfg)
+    cfg = load_config(model, ["DATASETS.TRAIN", (), "DATASETS.TEST", ("cihp_val",)])
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 20 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    with pytest.raises(ValueError, match="DATASETS.TRAIN and TEST are empty"):
+        load_config(model)
+    with pytest.raises(ValueError, match="'no_such_set', which is not registered"):
+        load_config(model, ["DATASETS.TRAIN", ("no_such_set",)])
+
+
+def test_what_is_typed_is_compared_with_the_data_set():
+    for key, wrong, message in [
+        ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20, "NUM_CLASSES is 20.*synthetic_people_train.*7"),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 80, "NUM_CLASSES is 80.*synthetic_people_train.*1"),
+        ("MODEL.INSTANCE_CRF.PART_OWNER", [1] * 6, "PART_OWNER"),
+        ("MODEL.DETECTOR.CLASS_IDS", [4], "CLASS_IDS is .4..*synthetic_people_train"),
+        ("MODEL.DETECTOR.CLASSES", ["dog"], "without 'person'.*synthetic_people_train"),
+        ("DATASETS.TEST", ("no_such_set",), "no_such_set"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            check_datasets(load_config(DEMO, [key, wrong]))
+
+
+def test_detector_may_know_more_classes_than_own_parts(small):
+    """Ground truth goes to it, and its detections come back, by the classes' names."""
+    classes = ("MODEL.DETECTOR.CLASSES", list(VOC_TAXONOMY.object_names))
+    cfg = small([DEMO], *classes)
+    check_datasets(cfg)
+    person = VOC_TAXONOMY.object_names.index("person")
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20 and cfg.MODEL.DETECTOR.CLASS_IDS == [person]
+    model = build_model(cfg)
+    inputs = next(iter(train_net.Trainer.build_train_loader(cfg)))
+    taught = []
+    model.roi_heads.register_forward_pre_hook(
+        lambda _, given: taught.extend(c for x in given[3] or () for c in x.gt_classes.tolist())
+    )
+    with EventStorage():
+        losses = model.train()(inputs)
+    assert set(taught) == {person} and torch.isfinite(losses["loss_cls"])
+    model.score_thresh = 0.5
+    for certain, kept in ((person, True), (person + 1, False)):
+        with torch.no_grad():
+            model.roi_heads.box_predictor.cls_score.bias.zero_()[certain] = 20.0
+            detections = model.eval()(inputs)[0]["detections"]
+        assert bool(len(detections)) == kept and not detections.pred_classes.any()
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "ADAMW"])
 def test_crf_weights_learn_faster_and_do_not_decay(optimizer):
-    config = str(CONFIGS / "SyntheticPeople/Base-SyntheticPeople.yaml")
     options = ["SOLVER.OPTIMIZER", optimizer, "SOLVER.CRF_LR_FACTOR", 7.0, "MODEL.DEVICE", "cpu"]
-    cfg = load_config(config, options)
+    cfg = load_config(DEMO, [*options, "SOLVER.LR_FACTOR", 0.5])
     model = build_model(cfg)
     groups = build_optimizer(cfg, model).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
@@ -55,12 +221,12 @@ def test_crf_weights_learn_faster_and_do_not_decay(optimizer):
     for group in groups:
         for parameter in group["params"]:
             is_crf = names[id(parameter)].startswith("crf_head.")
-            assert group["lr"] == pytest.approx(cfg.SOLVER.BASE_LR * (7.0 if is_crf else 1.0))
+            rate = cfg.SOLVER.BASE_LR * 0.5 * (7.0 if is_crf else 1.0)
+            assert group["lr"] == pytest.approx(rate)
             assert not is_crf or group["weight_decay"] == 0
 
 
 def test_unknown_optimizer_is_named():
-    config = str(CONFIGS / "SyntheticPeople/Base-SyntheticPeople.yaml")
-    cfg = load_config(config, ["SOLVER.OPTIMIZER", "LION", "MODEL.DEVICE", "cpu"])
+    cfg = load_config(DEMO, ["SOLVER.OPTIMIZER", "LION", "MODEL.DEVICE", "cpu"])
     with pytest.raises(ValueError, match="'LION'"):
         build_optimizer(cfg, build_model(cfg))

@@ -15,7 +15,7 @@ import instance_crf
 from instance_crf.config import load_config
 from instance_crf.predictor import PartInstancePredictor
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs/SyntheticPeople/Base-SyntheticPeople.yaml"
+CONFIG = Path(__file__).resolve().parents[1] / "configs/SyntheticPeople/instance_crf.yaml"
 TINY = """
     MODEL.SLIM_RESNET.STEM_CHANNELS 8 MODEL.SLIM_RESNET.CHANNELS [10,12,14,16]
     MODEL.SLIM_RESNET.BLOCKS [1,1,1,1] MODEL.FPN.OUT_CHANNELS 16 MODEL.SEM_SEG_HEAD.CONVS_DIM 16

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train or evaluate a model: the usual command of a Detectron2 project.
 
-python tools/train_net.py --config-file configs/SyntheticPeople/parts.yaml [--num-gpus N]
-    [--resume] [--eval-only] [KEY VALUE ...]
+python tools/train_net.py [--num-gpus N] [--resume] [--eval-only]
+    --config-file configs/SyntheticPeople/parts.yaml [MORE.yaml ...] [KEY VALUE ...]
 """
 
 from __future__ import annotations

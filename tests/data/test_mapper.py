@@ -148,6 +148,8 @@ def test_detections_from_a_results_file(records, cfg, tmp_path):
     assert len(test_mapper(records[1])["detections"]) == 0
     cfg.DATASETS.DETECTION_CATEGORY_IDS = [7]
     assert PartInstanceMapper(cfg, False)(records[0])["detections"].scores[0] == pytest.approx(0.9)
+    cfg.DATASETS.DETECTION_CATEGORY_IDS, cfg.MODEL.DETECTOR.CLASS_IDS = [], [6]
+    assert PartInstanceMapper(cfg, False)(records[0])["detections"].scores[0] == pytest.approx(0.9)
     for key, value, words in (
         ("DETECTION_CATEGORY_IDS", [1, 2], "2 entries"),
         ("DETECTIONS_TEST", (str(path), str(path)), "2 files for the 1"),

@@ -5,7 +5,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from instance_crf.config import add_instance_crf_config, check_datasets
+from instance_crf.config import add_instance_crf_config, check_datasets, follow_datasets
 from instance_crf.data.datasets import builtin
 from instance_crf.data.datasets.own import apply_part_yaml, read_part_yaml, register_part_yaml
 from instance_crf.data.datasets.register import dataset_root
@@ -55,6 +55,7 @@ def test_yaml_to_records_and_config(folders, write_yaml):
     cfg.DATASETS.PART_YAML = str(write_yaml())
     apply_part_yaml(cfg)
     assert cfg.DATASETS.TRAIN == ("zoo_train",) and cfg.DATASETS.TEST == ("zoo_val",)
+    follow_datasets(cfg)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 5 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
     check_datasets(cfg)
     assert [r["image_id"] for r in DatasetCatalog.get("zoo_train")] == ["0", "1"]

@@ -12,6 +12,7 @@ from detectron2.engine import default_argument_parser
 from instance_crf.data.datasets import builtin
 
 ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
 TINY = """
     MODEL.SLIM_RESNET.STEM_CHANNELS 8 MODEL.SLIM_RESNET.CHANNELS [8,10,12,14]
     MODEL.SLIM_RESNET.BLOCKS [1,1,1,1] MODEL.FPN.OUT_CHANNELS 8 MODEL.SEM_SEG_HEAD.CONVS_DIM 8
@@ -25,17 +26,17 @@ TINY = """
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """A function (config, overrides) that trains two iterations and returns the evaluation."""
+    """A function (the data set's config or options) that trains and returns the evaluation."""
     spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools/train_net.py")
     train_net = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(train_net)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     builtin.register_all()
 
-    def run(config, *overrides):
+    def run(*options):
         output = tmp_path / "output"
-        options = ["--config-file", str(ROOT / "configs" / config), *TINY]
-        options += ["OUTPUT_DIR", str(output), *overrides]
+        files = [f"{CONFIGS}/models/small_fpn.yaml", f"{CONFIGS}/schedules/instance_crf.yaml"]
+        options = ["--config-file", *files, *options, *TINY, "OUTPUT_DIR", str(output)]
         train_net.main(default_argument_parser().parse_args(options))
         logged: dict = {}
         for line in (output / "metrics.json").read_text().splitlines():
@@ -68,7 +69,7 @@ def test_cihp(tmp_path, photo, png, mask, script, train):
             png(root / folder / f"Category_ids/000000{image_id}.png", parts)
             png(root / folder / f"Human_ids/000000{image_id}.png", people)
     script("prepare_cihp").main([])
-    check(train("CIHP/instance_crf_small.yaml"), ["face", "upper clothes", "left arm"])
+    check(train(f"{CONFIGS}/datasets/cihp.yaml"), ["face", "upper clothes", "left arm"])
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_mhp(tmp_path, photo, png, mask, script, train):
                 path = source / split / f"parsing_annos/{image_id}_02_0{person}.png"
                 png(path, parts, "R")
     script("prepare_mhp").main([])
-    check(train("MHPv2/instance_crf_small.yaml"), ["face", "other lower body clothes"])
+    check(train(f"{CONFIGS}/datasets/mhp_v2.yaml"), ["face", "other lower body clothes"])
 
 
 @pytest.mark.slow
@@ -103,7 +104,8 @@ def test_pascal_part_with_several_classes(tmp_path, photo, mat, mask, script, tr
             ]
             mat(tmp_path / f"Annotations_Part/{image_id}.mat", objects)
     script("prepare_pascal_part").main([])
-    check(train("PascalPart/instance_crf_small.yaml"), ["person head", "dog tail", "sofa"])
+    results = train(f"{CONFIGS}/datasets/pascal_part.yaml")
+    check(results, ["person head", "dog tail", "sofa"])
 
 
 @pytest.mark.slow
@@ -115,7 +117,4 @@ def test_own_data_by_yaml(tmp_path, photo, png, mask, train):
     split = {"images": "photos", "parts": "parts", "objects": "people"}
     content = {"name": "mine", "parts": ["top", "bottom"], "splits": {"train": split, "val": split}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    results = train(
-        "CIHP/instance_crf_small.yaml", "DATASETS.PART_YAML", str(tmp_path / "mine.yaml")
-    )
-    check(results, ["top", "bottom"])
+    check(train("DATASETS.PART_YAML", str(tmp_path / "mine.yaml")), ["top", "bottom"])

@@ -27,7 +27,7 @@ def make_cfg():
     """A function: overrides -> frozen config of the tiny network."""
 
     def make(*opts):
-        config = ROOT / "configs/SyntheticPeople/Base-SyntheticPeople.yaml"
+        config = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
         return load_config(str(config), [*TINY, *map(str, opts)])
 
     return make

@@ -6,6 +6,7 @@ from instance_crf.modeling.detections import (
     detections_from_ground_truth,
     jitter_boxes,
     keep_best,
+    keep_classes,
 )
 
 
@@ -54,6 +55,15 @@ def test_boxes_without_area_are_dropped():
     boxes = [[5.0, 5, 5, 9], [0, 0, 4, 4]]
     kept = keep_best(detections([0.9, 0.8], boxes), score_thresh=0.0, max_per_image=5)
     assert kept.scores.tolist() == pytest.approx([0.8])
+
+
+def test_classes_that_own_no_part_are_dropped():
+    found = detections([0.9, 0.8, 0.7, 0.6])
+    found.pred_classes = torch.tensor([14, 3, 7, 14])
+    kept = keep_classes(found, torch.tensor([7, 14]))
+    assert kept.pred_classes.tolist() == [1, 0, 1]
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert len(keep_classes(found[:0], torch.tensor([7, 14]))) == 0
 
 
 def test_none_at_all():

@@ -58,6 +58,19 @@ def test_odd_sizes_in_one_batch_are_as_alone(make_model, people):
     assert alone["sem_seg"].shape == (7, 64, 64)
 
 
+def test_sizes_that_the_stride_does_not_divide(make_model, people):
+    """Features without an FPN, whose own divisor is 1: the part head's stride is what counts."""
+    psp = ("MODEL.SEM_SEG_HEAD.NAME", "PartPSPHead", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["res5"])
+    plain = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"])
+    narrow = ("MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.RESNETS.WIDTH_PER_GROUP", 8)
+    given = ("MODEL.DETECTOR.ENABLED", False, *TRUE_BOXES)
+    model = make_model(*psp, *plain, *narrow, *given)
+    assert model.backbone.size_divisibility == 0 and model.size_divisibility == 32
+    assert set(step(model, [people(41, 57)])) == {"loss_parts", "loss_crf"}
+    (output,) = model.eval()([people(41, 57)])
+    assert output["sem_seg"].shape == (7, 41, 57)
+
+
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_training_for_any_number_of_detections(make_model, people, with_detections, count):
     model = make_model(*ALL_GIVEN)

@@ -65,6 +65,20 @@ def test_one_image_trains_with_the_1x1_grid():
     head(inputs, torch.zeros(1, 32, 64, dtype=torch.int64))[1]["loss_parts"].backward()
 
 
+@pytest.mark.parametrize("channels", [256, 2048])
+def test_five_resolutions_with_group_norm(channels):
+    shape = ShapeSpec(channels=channels, stride=16)
+    head = PartPSPHead(
+        {"res5": shape},
+        part_loss=PartLoss(),
+        num_classes=3,
+        conv_dims=32,
+        pool_sizes=[1, 2, 3, 6, 9],
+        norm="GN",
+    )
+    assert head.part_logits({"res5": torch.randn(1, channels, 4, 5)}).shape == (1, 3, 64, 80)
+
+
 def test_subpixel_predicts_finer_than_the_common_stride():
     head = build_fpn(subpixel=2)
     assert head.layers(features()).shape == (2, 3 * 4, 8, 16)

@@ -16,8 +16,10 @@ spec = importlib.util.spec_from_file_location("analyze", ROOT / "tools" / "analy
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-CONFIG = str(ROOT / "configs/SyntheticPeople/Base-SyntheticPeople.yaml")
-OPTS = "MODEL.DEVICE cpu MODEL.ROI_BOX_HEAD.FC_DIM 32 MODEL.FPN.OUT_CHANNELS 16".split()
+CONFIG = str(ROOT / "configs/SyntheticPeople/instance_crf.yaml")
+OPTS = """
+    MODEL.DEVICE cpu MODEL.WEIGHTS '' MODEL.ROI_BOX_HEAD.FC_DIM 32 MODEL.FPN.OUT_CHANNELS 16
+""".split()
 SIZE = (64, 96)
 
 

@@ -25,7 +25,7 @@ TINY = """
     INPUT.MIN_SIZE_TEST 64 INPUT.MAX_SIZE_TEST 96
     MODEL.INSTANCE_CRF.DETECTIONS.MAX_PER_IMAGE 2 MODEL.INSTANCE_CRF.NUM_ITERATIONS.TEST 1
 """.split()
-CONFIG = str(ROOT / "configs/SyntheticPeople/Base-SyntheticPeople.yaml")
+CONFIG = str(ROOT / "configs/SyntheticPeople/instance_crf.yaml")
 
 
 @pytest.fixture(scope="module")

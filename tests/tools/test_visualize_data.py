@@ -19,7 +19,7 @@ spec.loader.exec_module(tool)
 
 NAME = "visualize_data_test"
 TAXONOMY = PartTaxonomy(tuple("abcdef"))
-CONFIG = str(ROOT / "configs/SyntheticPeople/Base-SyntheticPeople.yaml")
+CONFIG = str(ROOT / "configs/SyntheticPeople/instance_crf.yaml")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import reduce
+from itertools import takewhile
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -11,7 +13,9 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["add_instance_crf_config", "check_datasets", "load_config"]
+from .data.schema import PartTaxonomy
+
+__all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +31,36 @@ def add_instance_crf_config(cfg: CN) -> None:
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
-    """The frozen config of a YAML file and ``KEY VALUE`` overrides.
+    """The frozen config of YAML files and ``KEY VALUE`` overrides.
 
-    DATASETS.PART_YAML, if given, names the data and sets the keys that follow from it.
+    DATASETS.PART_YAML, if given, names the data; see also :func:`follow_datasets`. Where there is
+    no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
 
-    Where there is no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
+    Args:
+        config_file: a YAML file.
+        opts: more YAML files, each merged over those before it, then keys and values. So a command
+            line reads ``--config-file model.yaml dataset.yaml schedule.yaml KEY VALUE``.
 
     Raises:
         FileNotFoundError: no such config file.
+        ValueError: a flag among the keys; see also :func:`follow_datasets`.
     """
     from .data.datasets.own import apply_part_yaml
 
-    if not PathManager.isfile(config_file):
-        raise FileNotFoundError(f"There is no config file {config_file}")
+    files = [config_file, *takewhile(_is_yaml, opts)]
+    overrides = list(opts)[len(files) - 1 :]
+    for key in overrides[::2]:
+        if str(key).startswith("--"):
+            raise ValueError(f"{key} stands among the config's keys: put flags before the files.")
     cfg = get_cfg()
     add_instance_crf_config(cfg)
-    cfg.merge_from_file(config_file)
-    cfg.merge_from_list(list(opts))
+    for file in files:
+        if not PathManager.isfile(file):
+            raise FileNotFoundError(f"There is no config file {file}")
+        cfg.merge_from_file(file)
+    cfg.merge_from_list(overrides)
     apply_part_yaml(cfg)
+    follow_datasets(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -52,7 +68,14 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     return cfg
 
 
+def _is_yaml(opt: object) -> bool:
+    return str(opt).endswith((".yaml", ".yml"))
+
+
 def _add_model_config(cfg: CN) -> None:
+    # Follow from the data set: parts and background; object classes, or MODEL.DETECTOR.CLASSES.
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
     # Parts of the model that do not learn: any of "backbone", "part_head", "detector",
     # "crf_head". Frozen parts stay in evaluation mode and have no loss; with everything but
     # "crf_head" in the list, training is piecewise.
@@ -63,6 +86,11 @@ def _add_model_config(cfg: CN) -> None:
     # Whether the model has a detector of its own (RPN and ROI heads). Without one, boxes come
     # with the record or from the ground truth.
     cfg.MODEL.DETECTOR.ENABLED = True
+    # Names of the detector's classes, where it knows others than the data set's object classes;
+    # these must be among them. Detections of the others are left out. [] = the data set's.
+    cfg.MODEL.DETECTOR.CLASSES = []
+    # Follows from CLASSES: the detector's class of each object class of the data set.
+    cfg.MODEL.DETECTOR.CLASS_IDS = []
 
 
 def _add_part_head_config(cfg: CN) -> None:
@@ -114,10 +142,13 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.BILATERAL = CN({"THETA_ALPHA": 49.0, "THETA_BETA": 5.0, "WEIGHT": 4.0})
     # Spatial kernel: theta_gamma in pixels of the network's input; initial weight.
     crf.SPATIAL = CN({"THETA_GAMMA": 3.0, "WEIGHT": 3.0})
-    # Labels whose marginal is proved to stay below this are not computed; 0 = exact.
-    crf.DROP_THRESHOLD = CN({"TRAIN": 0.0, "TEST": 0.0})
+    # Of both kernels: "after" divides by the filtered ones after filtering (the authors' release),
+    # "symmetric" by their root before and after.
+    crf.NORMALIZATION = "after"
+    # "torch" (plain reference), "numba" (CPU), "triton" (CUDA), or "auto": the fastest that runs.
+    crf.BACKEND = "auto"
 
-    # The contiguous object class that owns each part, P entries; [] = all belong to class 0.
+    # Follows from the data set: the contiguous object class that owns each part, P entries.
     crf.PART_OWNER = []
 
     # The detections B_i, s_i.
@@ -154,7 +185,9 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"
     # AdamW's decay rates of the moments. Short runs want the second as short as the first.
     cfg.SOLVER.BETAS = (0.9, 0.999)
-    # Learning rate of the CRF's weights relative to BASE_LR; they have no weight decay.
+    # A schedule's factor of BASE_LR: the model says how fast it learns, a later stage slows down.
+    cfg.SOLVER.LR_FACTOR = 1.0
+    # Learning rate of the CRF's weights relative to the others'; they have no weight decay.
     cfg.SOLVER.CRF_LR_FACTOR = 10.0
 
 
@@ -175,38 +208,81 @@ def _add_data_config(cfg: CN) -> None:
     cfg.TEST.EXPORT = []
 
 
+def follow_datasets(cfg: CN) -> None:
+    """Set the keys that follow from the data sets, in place; those that are typed stay.
+
+    They are MODEL.SEM_SEG_HEAD.NUM_CLASSES, MODEL.ROI_HEADS.NUM_CLASSES,
+    MODEL.DETECTOR.CLASS_IDS and MODEL.INSTANCE_CRF.PART_OWNER, after the first data set of
+    DATASETS.TRAIN, else of TEST.
+
+    Raises:
+        ValueError: there is no such data set to follow, or MODEL.DETECTOR.CLASSES lacks one of its
+            object classes.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    counts = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "MODEL.ROI_HEADS.NUM_CLASSES")
+    if all(_value(cfg, key) for key in counts) and not (names and names[0] in DatasetCatalog):
+        return
+    if not names:
+        raise ValueError(
+            f"{counts[0]} and {counts[1]} follow from the data set, but DATASETS.TRAIN and TEST "
+            "are empty: add a file of configs/datasets, or type a name."
+        )
+    for key, value in _keys_that_follow(cfg, names[0]).items():
+        if not _value(cfg, key):
+            cfg.merge_from_list([key, value])
+
+
 def check_datasets(cfg: CN) -> None:
-    """Compare the class counts of ``cfg`` with the taxonomies of its data sets.
+    """Compare the keys that follow from the data sets with each of them.
 
     Raises:
         ValueError: names the key, the data set and both values.
     """
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        if name not in DatasetCatalog:
-            known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
-            raise ValueError(
-                f"DATASETS names {name!r}, which is not registered. Known: {', '.join(known)}."
-            )
-        taxonomy = MetadataCatalog.get(name).get("taxonomy")
-        if taxonomy is None:
-            raise ValueError(
-                f"{name!r} has no part taxonomy: register it with "
-                "instance_crf.data.datasets.register.register_parts."
-            )
-        expected = {
-            "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (taxonomy.num_parts + 1, "parts and background"),
-            "MODEL.ROI_HEADS.NUM_CLASSES": (taxonomy.num_objects, "object classes"),
-        }
-        for key, (wanted, what) in expected.items():
-            head, count = key.split(".")[1:]
-            if cfg.MODEL[head][count] != wanted:
+        for key, wanted in _keys_that_follow(cfg, name).items():
+            if _value(cfg, key) != wanted:
                 raise ValueError(
-                    f"{key} is {cfg.MODEL[head][count]}, but {name!r} has {wanted} {what}: set "
-                    f"{key} {wanted}."
+                    f"{key} is {_value(cfg, key)}, but {name!r} has {wanted}: leave the key out, "
+                    "it follows from the data set. A detector of more classes names them in "
+                    f"MODEL.DETECTOR.CLASSES, which is {list(cfg.MODEL.DETECTOR.CLASSES)}."
                 )
-        owner = list(cfg.MODEL.INSTANCE_CRF.PART_OWNER) or [0] * taxonomy.num_parts
-        if owner != list(taxonomy.part_owner):
+
+
+def _keys_that_follow(cfg: CN, dataset_name: str) -> dict[str, object]:
+    """The keys that follow from a data set, and what they must be."""
+    taxonomy = _taxonomy(dataset_name)
+    objects, classes = list(taxonomy.object_names), list(cfg.MODEL.DETECTOR.CLASSES)
+    for name in objects:
+        if classes and name not in classes:
             raise ValueError(
-                f"MODEL.INSTANCE_CRF.PART_OWNER is {owner}, but the parts of {name!r} belong to "
-                f"{list(taxonomy.part_owner)}: set the key to that."
+                f"MODEL.DETECTOR.CLASSES is {classes}, without {name!r}, an object class of "
+                f"{dataset_name!r}: give that class of the detector the data set's name."
             )
+    return {
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": taxonomy.num_parts + 1,
+        "MODEL.ROI_HEADS.NUM_CLASSES": len(classes or objects),
+        "MODEL.DETECTOR.CLASS_IDS": [classes.index(name) for name in objects] if classes else [],
+        "MODEL.INSTANCE_CRF.PART_OWNER": list(taxonomy.part_owner),
+    }
+
+
+def _taxonomy(dataset_name: str) -> PartTaxonomy:
+    if dataset_name not in DatasetCatalog:
+        known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
+        raise ValueError(
+            f"DATASETS names {dataset_name!r}, which is not registered. Known: "
+            f"{', '.join(known) or 'none: call instance_crf.register() first'}."
+        )
+    taxonomy = MetadataCatalog.get(dataset_name).get("taxonomy")
+    if taxonomy is None:
+        raise ValueError(
+            f"{dataset_name!r} has no part taxonomy: register it with "
+            "instance_crf.data.datasets.register.register_parts."
+        )
+    return taxonomy
+
+
+def _value(cfg: CN, key: str) -> object:
+    """The value of a dotted key."""
+    return reduce(getattr, key.split("."), cfg)

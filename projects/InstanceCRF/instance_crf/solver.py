@@ -15,8 +15,9 @@ _OPTIMIZERS = ("SGD", "ADAMW")
 def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW after ``cfg.SOLVER``, with Detectron2's rules for norms and biases.
 
-    The CRF's weights (``crf_head.*``) learn ``SOLVER.CRF_LR_FACTOR`` times as fast and have no
-    weight decay: they are a handful of scalars on a logarithmic scale.
+    The learning rate is ``SOLVER.BASE_LR`` times ``SOLVER.LR_FACTOR``. The CRF's weights
+    (``crf_head.*``) learn ``SOLVER.CRF_LR_FACTOR`` times as fast and have no weight decay: they are
+    a handful of scalars on a logarithmic scale.
 
     Raises:
         ValueError: an unknown ``SOLVER.OPTIMIZER``.
@@ -29,10 +30,11 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     crf_parameters = {
         id(p) for name, p in model.named_parameters() if "crf_head." in name and p.requires_grad
     }
+    base_lr = solver.BASE_LR * solver.LR_FACTOR
     groups = []
     for group in get_default_optimizer_params(
         model,
-        base_lr=solver.BASE_LR,
+        base_lr=base_lr,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
@@ -43,13 +45,13 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
         if rest:
             groups.append({**group, "params": rest})
         if own:
-            rate = solver.BASE_LR * solver.CRF_LR_FACTOR
+            rate = base_lr * solver.CRF_LR_FACTOR
             groups.append({**group, "params": own, "lr": rate, "weight_decay": 0.0})
     if solver.OPTIMIZER == "ADAMW":
         # Fused: the loop over parameters takes a good part of a small network's step on a CPU.
         optimizer = torch.optim.AdamW(
             groups,
-            lr=solver.BASE_LR,
+            lr=base_lr,
             betas=tuple(solver.BETAS),
             weight_decay=solver.WEIGHT_DECAY,
             fused=True,
@@ -57,7 +59,7 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     else:
         optimizer = torch.optim.SGD(
             groups,
-            lr=solver.BASE_LR,
+            lr=base_lr,
             momentum=solver.MOMENTUM,
             nesterov=solver.NESTEROV,
             weight_decay=solver.WEIGHT_DECAY,

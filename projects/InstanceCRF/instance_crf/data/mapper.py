@@ -260,10 +260,12 @@ def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | No
             f"DATASETS.DETECTIONS_{key} has {len(paths)} files for the {len(names)} data sets of "
             f"DATASETS.{key}; give one each."
         )
+    ids_of_names = [class_id + 1 for class_id in cfg.MODEL.DETECTOR.CLASS_IDS]
+    category_ids = cfg.DATASETS.DETECTION_CATEGORY_IDS or ids_of_names
     found: dict[str, list[dict]] = {}
     for path, name in zip(paths, names, strict=True):
         taxonomy = MetadataCatalog.get(name).taxonomy
-        detections = read_detections(path, taxonomy, cfg.DATASETS.DETECTION_CATEGORY_IDS)
+        detections = read_detections(path, taxonomy, category_ids)
         ids = {str(record["image_id"]) for record in DatasetCatalog.get(name)}
         # COCO's image ids are numbers: "0000006" is 6 there.
         padded = {str(int(i)): i for i in ids if i.isdigit()}

@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-__all__ = ["detections_from_ground_truth", "jitter_boxes", "keep_best"]
+__all__ = ["detections_from_ground_truth", "jitter_boxes", "keep_best", "keep_classes"]
 
 
 def detections_from_ground_truth(instances: Instances, *, jitter: float = 0.0) -> Instances:
@@ -61,3 +61,17 @@ def keep_best(detections: Instances, *, score_thresh: float, max_per_image: int)
     order = detections.scores.argsort(descending=True)
     order = order[detections.scores[order] >= score_thresh]
     return detections[order[:max_per_image]]
+
+
+def keep_classes(detections: Instances, class_ids: Tensor) -> Instances:
+    """The detections of some of the detector's classes, with ``pred_classes`` counted among these.
+
+    Args:
+        detections: with ``pred_classes`` of the detector.
+        class_ids: (C,) the detector's class of each object class of the data set.
+    """
+    matches = detections.pred_classes[:, None] == class_ids
+    kept = matches.any(1)
+    detections = detections[kept]
+    detections.pred_classes = matches[kept].int().argmax(1)
+    return detections

@@ -104,6 +104,8 @@ class InstanceCRFHead(nn.Module):
                 bilateral_weight=crf.BILATERAL.WEIGHT,
                 theta_gamma=crf.SPATIAL.THETA_GAMMA,
                 spatial_weight=crf.SPATIAL.WEIGHT,
+                normalization=crf.NORMALIZATION,
+                backend=crf.BACKEND,
             ),
             "part_owner": part_owner_from_config(cfg),
             "num_iterations_train": crf.NUM_ITERATIONS.TRAIN,
@@ -138,9 +140,7 @@ class InstanceCRFHead(nn.Module):
         """
         if self.stop_gradient_to_parts:
             part_probs = [q.detach() for q in part_probs]
-        labellings = self._labellings(
-            part_probs, detections, images, self.num_iterations_train, part_segs
-        )
+        labellings = self._labellings(part_probs, detections, images, self.num_iterations_train)
         log_probs, valid = [], []
         for labelling, part_seg, object_seg in zip(labellings, part_segs, object_segs, strict=True):
             target = match_ground_truth(
@@ -201,7 +201,6 @@ class InstanceCRFHead(nn.Module):
         detections: Sequence[Instances],
         images: Sequence[Tensor],
         num_iterations: int,
-        target_parts: Sequence[Tensor] | None = None,
     ) -> list[Labelling]:
         return self.crf(
             list(part_probs),
@@ -211,7 +210,6 @@ class InstanceCRFHead(nn.Module):
             object_classes=[d.pred_classes for d in detections],
             part_owner=self.part_owner,
             num_iterations=num_iterations,
-            target_part=None if target_parts is None else list(target_parts),
         )
 
     def _log_weights(self) -> None:
@@ -254,19 +252,20 @@ def part_owner_from_config(cfg) -> list[int]:
     """``MODEL.INSTANCE_CRF.PART_OWNER``, checked; all parts belong to class 0 when it is empty.
 
     Raises:
-        ValueError: not one owner a part, or an owner that the detector does not know.
+        ValueError: not one owner a part, or an owner that there is not.
     """
     num_parts = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1
-    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    num_objects = len(cfg.MODEL.DETECTOR.CLASS_IDS) or cfg.MODEL.ROI_HEADS.NUM_CLASSES
     owner = list(cfg.MODEL.INSTANCE_CRF.PART_OWNER) or [0] * num_parts
     if len(owner) != num_parts:
         raise ValueError(
             f"MODEL.INSTANCE_CRF.PART_OWNER has {len(owner)} entries, but "
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1 is {num_parts}: give one owner a part."
         )
-    if min(owner) < 0 or max(owner) >= num_classes:
+    if min(owner) < 0 or max(owner) >= num_objects:
         raise ValueError(
             f"MODEL.INSTANCE_CRF.PART_OWNER is {owner}, but MODEL.ROI_HEADS.NUM_CLASSES is "
-            f"{num_classes}: owners are 0..{num_classes - 1}."
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES} and MODEL.DETECTOR.CLASS_IDS "
+            f"{list(cfg.MODEL.DETECTOR.CLASS_IDS)}: owners are 0..{num_objects - 1}."
         )
     return owner

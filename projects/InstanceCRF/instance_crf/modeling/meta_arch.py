@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from math import lcm
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from ..structures import PartInstances
-from .detections import detections_from_ground_truth, keep_best
+from .detections import detections_from_ground_truth, keep_best, keep_classes
 from .instance_crf_head import build_instance_crf_head, resize
 
 __all__ = ["InstanceCRF"]
@@ -55,6 +56,7 @@ class InstanceCRF(nn.Module):
         pixel_std: Sequence[float],
         freeze: Sequence[str] = (),
         channels_last: bool = False,
+        class_ids: Sequence[int] = (),
         detection_source: str = "detector",
         score_thresh: float = 0.5,
         max_detections: int = 20,
@@ -71,6 +73,7 @@ class InstanceCRF(nn.Module):
             pixel_mean, pixel_std: normalisation of the backbone's input. The CRF sees 0-255.
             freeze: any of "backbone", "part_head", "detector", "crf_head".
             channels_last: memory order of the convolutions.
+            class_ids: the detector's class of each object class of the data set; empty: the same.
             detection_source: "detector", "record" or "ground_truth".
             score_thresh, max_detections: see :func:`~.detections.keep_best`.
             jitter: of ground-truth boxes in training, a fraction of their size.
@@ -97,6 +100,7 @@ class InstanceCRF(nn.Module):
         self.roi_heads = roi_heads
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.register_buffer("class_ids", torch.tensor(list(class_ids), dtype=torch.int64), False)
         self.detection_source = detection_source
         self.score_thresh = score_thresh
         self.max_detections = max_detections
@@ -112,6 +116,11 @@ class InstanceCRF(nn.Module):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        if cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES < 2:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}: it "
+                "follows from the data set, call instance_crf.config.follow_datasets(cfg)."
+            )
         backbone = build_backbone(cfg)
         shape = backbone.output_shape()
         crf = cfg.MODEL.INSTANCE_CRF
@@ -126,6 +135,7 @@ class InstanceCRF(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "freeze": cfg.MODEL.FREEZE,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "class_ids": cfg.MODEL.DETECTOR.CLASS_IDS,
             "detection_source": crf.DETECTIONS.SOURCE,
             "score_thresh": crf.DETECTIONS.SCORE_THRESH,
             "max_detections": crf.DETECTIONS.MAX_PER_IMAGE,
@@ -137,6 +147,11 @@ class InstanceCRF(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded until their height and width are divisible by this."""
+        return lcm(self.backbone.size_divisibility or 1, self.part_head.size_divisibility)
 
     def train(self, mode: bool = True) -> InstanceCRF:
         """Frozen parts stay in evaluation mode, so that their statistics do not move."""
@@ -224,11 +239,11 @@ class InstanceCRF(nn.Module):
         ]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise, pad to the backbone's divisor, batch."""
+        """Normalise, pad, batch."""
         images = [
             (image - self.pixel_mean) / self.pixel_std for image in self._raw_images(batched_inputs)
         ]
-        images = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        images = ImageList.from_tensors(images, self.size_divisibility)
         if self.channels_last:
             images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
@@ -242,7 +257,8 @@ class InstanceCRF(nn.Module):
             Instances with ``pred_boxes`` (pixels of the network's input), ``scores``,
             ``pred_classes``.
         """
-        source = self.detection_source
+        # Only a CRF needs boxes that are given.
+        source = "detector" if self.crf_head is None else self.detection_source
         if self.training and has_event_storage() and get_event_storage().iter < self.warmup_iters:
             source = "ground_truth"
         if source == "ground_truth":
@@ -258,6 +274,8 @@ class InstanceCRF(nn.Module):
                 features = {name: feature.detach() for name, feature in features.items()}
                 proposals, _ = self.proposal_generator(images, features, None)
                 detections, _ = self.roi_heads(images, features, proposals, None)
+            if len(self.class_ids):
+                detections = [keep_classes(d, self.class_ids) for d in detections]
         return [
             keep_best(d, score_thresh=self.score_thresh, max_per_image=self.max_detections)
             for d in detections
@@ -269,6 +287,9 @@ class InstanceCRF(nn.Module):
         if self.roi_heads is None or "detector" in self.frozen:
             return {}
         ground_truth = [_get(x, "instances", "training").to(self.device) for x in batched_inputs]
+        if len(self.class_ids):
+            for objects in ground_truth:
+                objects.gt_classes = self.class_ids[objects.gt_classes]
         proposals, rpn_losses = self.proposal_generator(images, features, ground_truth)
         _, roi_losses = self.roi_heads(images, features, proposals, ground_truth)
         return {**rpn_losses, **roi_losses}
@@ -290,7 +311,7 @@ class InstanceCRF(nn.Module):
         """(N, H, W) padded with the ignore value."""
         return ImageList.from_tensors(
             self._maps(batched_inputs, "part_seg"),
-            self.backbone.size_divisibility,
+            self.size_divisibility,
             self.part_head.part_loss.ignore_value,
         ).tensor
 

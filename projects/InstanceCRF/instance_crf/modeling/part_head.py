@@ -20,6 +20,9 @@ from ..losses import hardest_pixels_loss
 
 __all__ = ["PartFPNHead", "PartHead", "PartLoss", "PartPSPHead"]
 
+#: Detectron2's norm "GN" has so many groups, which must divide the channels.
+_GN_GROUPS = 32
+
 
 class PartLoss(nn.Module):
     """Cross-entropy of the part segmentation, class-weighted, over the hardest pixels."""
@@ -60,9 +63,13 @@ class PartLoss(nn.Module):
 
 
 class PartHead:
-    """What every part head offers; a subclass has ``part_loss`` and ``part_logits``."""
+    """What every part head offers; a subclass has ``part_loss`` and ``part_logits``.
+
+    Its features fit together when H and W are divisible by ``size_divisibility``.
+    """
 
     part_loss: PartLoss
+    size_divisibility: int = 1
 
     def part_logits(self, features: dict[str, Tensor]) -> Tensor:
         """Features -> (N, P+1, H, W) logits at the (padded) size of the image."""
@@ -115,6 +122,7 @@ class PartFPNHead(PartHead, SemSegFPNHead):
             ignore_value=part_loss.ignore_value,
         )
         self.part_loss = part_loss
+        self.size_divisibility = max(shape.stride for shape in input_shape.values())
         self.subpixel = subpixel
         self.num_classes = num_classes
 
@@ -166,12 +174,14 @@ class PartPSPHead(PartHead, nn.Module):
         if not input_shape:
             raise ValueError("PartPSPHead has no feature: MODEL.SEM_SEG_HEAD.IN_FEATURES is empty.")
         self.in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
-        self.stride = shape.stride
+        self.size_divisibility = shape.stride
         self.part_loss = part_loss
         self.num_classes = num_classes
         self.pool_sizes = tuple(pool_sizes)
 
         branch_dims = max(1, shape.channels // len(self.pool_sizes))
+        if branch_dims > _GN_GROUPS:
+            branch_dims -= branch_dims % _GN_GROUPS
         self.branches = nn.ModuleList(
             _conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
             for size in self.pool_sizes
@@ -203,7 +213,10 @@ class PartPSPHead(PartHead, nn.Module):
             pyramid.append(F.interpolate(pooled, size=size, mode="bilinear", align_corners=False))
         logits = self.predictor(self.fuse(torch.cat(pyramid, dim=1)))
         return F.interpolate(
-            logits.float(), scale_factor=self.stride, mode="bilinear", align_corners=False
+            logits.float(),
+            scale_factor=self.size_divisibility,
+            mode="bilinear",
+            align_corners=False,
         )
 
 

@@ -10,11 +10,12 @@ __all__ = ["add_dataset_config"]
 def add_dataset_config(cfg: CfgNode) -> None:
     """Add keys to ``cfg.DATASETS``."""
     # Your own data: the YAML that describes it (docs/DATASETS.md). When given, DATASETS.TRAIN and
-    # TEST, the numbers of classes and the owners of the parts follow from it.
+    # TEST follow from it.
     cfg.DATASETS.PART_YAML = ""
     # Given detections: one COCO results file per data set of TRAIN / TEST, for
     # MODEL.INSTANCE_CRF.DETECTIONS.SOURCE "record".
     cfg.DATASETS.DETECTIONS_TRAIN = ()
     cfg.DATASETS.DETECTIONS_TEST = ()
-    # The files' category id of each object class; [] = 1, 2, ... in the order of the classes.
+    # The files' category id of each object class; [] = 1, 2, ... in the order of the classes, which
+    # is that of MODEL.DETECTOR.CLASSES if given.
     cfg.DATASETS.DETECTION_CATEGORY_IDS = []

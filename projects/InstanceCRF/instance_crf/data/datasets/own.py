@@ -77,10 +77,9 @@ def register_part_yaml(path: str | Path) -> list[str]:
 
 
 def apply_part_yaml(cfg: CfgNode) -> None:
-    """If ``cfg.DATASETS.PART_YAML`` is set: register it, and set the keys that follow from it.
+    """If ``cfg.DATASETS.PART_YAML`` is set: register it, and set DATASETS.TRAIN and TEST.
 
-    These are DATASETS.TRAIN and TEST (the splits ``train`` and ``val``; TEST stays empty without
-    ``val``), the numbers of classes, and the owners of the parts.
+    They are the splits ``train`` and ``val``; TEST stays empty without ``val``.
     """
     if not cfg.DATASETS.PART_YAML:
         return
@@ -88,9 +87,6 @@ def apply_part_yaml(cfg: CfgNode) -> None:
     register_part_yaml(cfg.DATASETS.PART_YAML)
     for key, split in (("TRAIN", "train"), ("TEST", "val")):
         cfg.DATASETS[key] = (f"{own.name}_{split}",) if split in own.splits else ()
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = own.taxonomy.num_parts + 1
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = own.taxonomy.num_objects
-    cfg.MODEL.INSTANCE_CRF.PART_OWNER = list(own.taxonomy.part_owner)
 
 
 def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
