@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from instance_crf.crf.gaussian_filter import GaussianKernel
+
 
 class LiveArrays(TorchDispatchMode):
     """While entered: how many arrays of some shapes are made and alive at a time, views aside.
@@ -30,6 +32,30 @@ class LiveArrays(TorchDispatchMode):
 
     def free(self):
         self.now -= 1
+
+
+class BruteForceKernel:
+    """The Gaussian sum over all pairs of pixels, O(N^2): the truth that lattices approximate."""
+
+    def __init__(self, features):
+        self.matrix = torch.exp(-0.5 * torch.cdist(features, features).square())
+
+    def __call__(self, values):
+        return self.matrix.to(values.dtype) @ values
+
+
+@pytest.fixture
+def brute_force_kernel():
+    """The kind of kernel, to be made from (N, F) features."""
+    return BruteForceKernel
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """The exact Gaussian in the place of the reference's lattice."""
+    monkeypatch.setattr(
+        GaussianKernel, "lattice", lambda self, device: BruteForceKernel(self.feature_rows(device))
+    )
 
 
 @pytest.fixture

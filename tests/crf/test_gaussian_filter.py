@@ -2,14 +2,29 @@ import pytest
 import torch
 
 from instance_crf.crf.gaussian_filter import (
-    BruteForceFilter,
-    PermutohedralFilter,
+    GaussianKernel,
+    ImageKernels,
+    NormalizedFilter,
+    PermutohedralLattice,
     _enclosing_simplices,
     _simplex_vertices,
-    bilateral_features,
-    spatial_features,
-    spatial_filter,
+    bilateral_kernel,
+    spatial_kernel,
 )
+
+
+def spatial_features(height, width, theta):
+    return spatial_kernel((height, width), theta).feature_rows("cpu")
+
+
+def bilateral_features(image, theta_alpha, theta_beta):
+    return bilateral_kernel(image, theta_alpha, theta_beta).feature_rows("cpu")
+
+
+def normalized(kernel, features, **options):
+    """The filter of a kind of kernel on features."""
+    ones = torch.ones(len(features), 1, dtype=torch.float64)
+    return NormalizedFilter(kernel(features), ones, **options)
 
 
 def smooth_image(height, width, seed=0):
@@ -35,7 +50,7 @@ def test_bilateral_features_are_position_then_colour():
 
 
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
-def test_brute_force_against_the_sum_written_out(normalization):
+def test_brute_force_against_the_sum_written_out(normalization, brute_force_kernel):
     features = torch.rand(7, 3, dtype=torch.float64) * 3
     values = torch.rand(7, 2, dtype=torch.float64)
     kernel = torch.zeros(7, 7, dtype=torch.float64)
@@ -47,13 +62,13 @@ def test_brute_force_against_the_sum_written_out(normalization):
         expected = (kernel @ values) / norm[:, None]
     else:
         expected = (kernel / torch.outer(norm, norm).sqrt()) @ values
-    actual = BruteForceFilter(features, normalization=normalization)(values)
+    actual = normalized(brute_force_kernel, features, normalization=normalization)(values)
     torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
 @pytest.mark.parametrize("kernel", ["spatial", "bilateral"])
-def test_lattice_approximates_the_gaussian(kernel, normalization):
+def test_lattice_approximates_the_gaussian(kernel, normalization, brute_force_kernel):
     """The lattice's kernel is a piecewise linear bump, known to be within some per cent."""
     if kernel == "spatial":
         features = spatial_features(24, 24, 3.0)
@@ -61,8 +76,8 @@ def test_lattice_approximates_the_gaussian(kernel, normalization):
         features = bilateral_features(smooth_image(24, 24).double(), 12.0, 30.0)
     values = torch.rand(576, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     values = torch.softmax(4 * values, dim=1)
-    exact = BruteForceFilter(features, normalization=normalization)(values)
-    lattice = PermutohedralFilter(features, normalization=normalization)(values)
+    exact = normalized(brute_force_kernel, features, normalization=normalization)(values)
+    lattice = normalized(PermutohedralLattice, features, normalization=normalization)(values)
     assert (lattice - exact).abs().mean() < 0.01
     assert (lattice - exact).abs().max() < 0.05
 
@@ -70,7 +85,7 @@ def test_lattice_approximates_the_gaussian(kernel, normalization):
 def test_lattice_has_the_standard_deviation_of_the_gaussian():
     """A point in the middle spreads with variance theta^2 along both axes."""
     theta, size = 4.0, 61
-    lattice = PermutohedralFilter(spatial_features(size, size, theta))
+    lattice = PermutohedralLattice(spatial_features(size, size, theta))
     point = torch.zeros(size * size, 1, dtype=torch.float64)
     point[(size // 2) * size + size // 2] = 1
     response = lattice(point)[:, 0].view(size, size)
@@ -82,16 +97,16 @@ def test_lattice_has_the_standard_deviation_of_the_gaussian():
 
 @pytest.mark.parametrize("theta", [0.01, 3.0, 500.0])
 def test_normalised_filter_keeps_constants(theta):
-    lattice = PermutohedralFilter(spatial_features(9, 13, theta))
+    lattice = normalized(PermutohedralLattice, spatial_features(9, 13, theta))
     values = torch.full((117, 2), 0.3)
     torch.testing.assert_close(lattice(values), values)
 
 
 def test_barycentric_weights_are_a_partition_of_one():
     image = torch.rand(3, 15, 17) * 255
-    lattice = PermutohedralFilter(bilateral_features(image, 9.0, 4.0))
-    assert lattice.weight.min() >= -1e-9
-    torch.testing.assert_close(lattice.weight.sum(1), torch.ones(255, dtype=torch.float64))
+    lattice = PermutohedralLattice(bilateral_features(image, 9.0, 4.0))
+    assert lattice.weight.min() >= -1e-6
+    torch.testing.assert_close(lattice.weight.sum(1), torch.ones(255))
     # All vertices of a simplex differ.
     assert all(len(set(row)) == 6 for row in lattice.vertex.tolist())
 
@@ -99,7 +114,7 @@ def test_barycentric_weights_are_a_partition_of_one():
 def test_vertices_and_neighbours_by_hand():
     """Each vertex written out as coordinates: those of a simplex differ by known steps."""
     image = torch.rand(3, 9, 8) * 60
-    lattice = PermutohedralFilter(bilateral_features(image, 4.0, 20.0))
+    lattice = PermutohedralLattice(bilateral_features(image, 4.0, 20.0))
     rounded, rank, _ = _enclosing_simplices(bilateral_features(image, 4.0, 20.0))
     vertices = _simplex_vertices(rounded, rank)
     coordinates = {}
@@ -126,7 +141,8 @@ def test_vertices_and_neighbours_by_hand():
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
 def test_backward_is_the_exact_transpose(normalization):
     image = torch.rand(3, 5, 6) * 90
-    lattice = PermutohedralFilter(bilateral_features(image, 3.0, 30.0), normalization=normalization)
+    features = bilateral_features(image, 3.0, 30.0)
+    lattice = normalized(PermutohedralLattice, features, normalization=normalization)
     matrix = dense_matrix(lattice, 30)
     values = torch.rand(30, 4, dtype=torch.float64, requires_grad=True)
     grad = torch.rand(30, 4, dtype=torch.float64)
@@ -136,7 +152,7 @@ def test_backward_is_the_exact_transpose(normalization):
 
 
 def test_float32_and_non_contiguous_values():
-    lattice = PermutohedralFilter(spatial_features(6, 7, 2.0))
+    lattice = normalized(PermutohedralLattice, spatial_features(6, 7, 2.0))
     values = torch.rand(3, 42).t()
     assert lattice(values).dtype == torch.float32
     torch.testing.assert_close(lattice(values), lattice(values.contiguous()))
@@ -147,23 +163,94 @@ def test_keys_beyond_63_bits_take_the_other_way():
     """So fine a lattice that its keys do not pack: each pixel is alone, the filter the identity."""
     features = torch.rand(20, 6, dtype=torch.float64) * 1e6
     values = torch.rand(20, 2, dtype=torch.float64)
-    torch.testing.assert_close(PermutohedralFilter(features)(values), values)
+    filter_ = normalized(PermutohedralLattice, features)
+    torch.testing.assert_close(filter_(values), values)
 
 
-def test_spatial_filter_is_kept_for_all_images_of_a_size():
-    options = {"normalization": "symmetric", "device": torch.device("cpu")}
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+def test_support_by_hand(normalization, brute_force_kernel):
+    """Only pixels with support send; a row out of reach of all support is 0."""
+    features = torch.tensor([[0.0], [1.0], [2.0], [40.0]], dtype=torch.float64)
+    support = torch.tensor([1.0, 0.5, 0.0, 0.0], dtype=torch.float64)
+    values = torch.rand(4, 2, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (features - features.t()) ** 2)
+    norm = torch.maximum(kernel @ support, 1e-6 * kernel.sum(1))
+    if normalization == "after":
+        expected = (kernel @ (support[:, None] * values)) / norm[:, None]
+    else:
+        root = norm.sqrt()[:, None]
+        expected = (kernel @ (support[:, None] / root * values)) / root
+    options = {"normalization": normalization, "support": support}
+    actual = normalized(brute_force_kernel, features, **options)(values)
+    torch.testing.assert_close(actual, expected)
+    assert actual[3].abs().max() < 1e-9  # support is 38 bandwidths away
+
+
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+def test_support_of_ones_changes_nothing(normalization):
+    features = bilateral_features(smooth_image(9, 8), 4.0, 20.0)
+    values = torch.rand(72, 3, dtype=torch.float64)
+    options = {"normalization": normalization}
+    plain = normalized(PermutohedralLattice, features, **options)(values)
+    ones = normalized(PermutohedralLattice, features, support=torch.ones(72), **options)(values)
+    torch.testing.assert_close(ones, plain)
+
+
+def test_devices_without_sparse_matrices_gather(monkeypatch):
+    """What Apple's MPS runs: the same sums without sparse matrices."""
+    lattice = PermutohedralLattice(bilateral_features(smooth_image(9, 8), 4.0, 20.0))
+    values = torch.rand(72, 3, dtype=torch.float64)
+    results = [lattice.filter(values, transpose=transpose) for transpose in (False, True)]
+    monkeypatch.setattr(PermutohedralLattice, "_has_matrices", False)
+    for transpose, expected in zip((False, True), results, strict=True):
+        torch.testing.assert_close(lattice.filter(values, transpose=transpose), expected)
+
+
+def test_lattices_are_built_once_and_serve_training_after_inference():
+    kernels = ImageKernels([spatial_kernel((6, 7), 2.5)])
+    made = []
+
+    def build():
+        made.append(kernels.kernels[0].lattice(torch.device("cpu")))
+        return made[-1]
+
     with torch.inference_mode():
-        kept = spatial_filter(6, 7, 2.5, **options)
-        kept(torch.rand(42, 2))
-    assert spatial_filter(6, 7, 2.5, **options) is kept
-    assert spatial_filter(6, 7, 2.0, **options) is not kept
-    values = torch.rand(42, 2, dtype=torch.float64, requires_grad=True)
-    fresh = PermutohedralFilter(spatial_features(6, 7, 2.5), normalization="symmetric")
-    torch.testing.assert_close(kept(values), fresh(values))
-    kept(values).sum().backward()  # what inference mode made first serves training
-    kept(values.float()).sum().backward()
+        kernels.built("lattice", build)(torch.rand(42, 2))
+    lattice = kernels.built("lattice", build)
+    assert made == [lattice]
+    values = torch.rand(42, 2, requires_grad=True)
+    lattice(values).sum().backward()
+    assert kernels.size == (6, 7) and len(kernels) == 1
 
 
-def test_unknown_normalization():
-    with pytest.raises(ValueError, match="'before'"):
-        PermutohedralFilter(spatial_features(2, 2, 1.0), normalization="before")
+def test_rebuilt_lattices_are_the_same_to_the_bit():
+    features = bilateral_features(torch.rand(3, 20, 30) * 255, 6.0, 9.0)
+    one, other = PermutohedralLattice(features), PermutohedralLattice(features)
+    values = torch.rand(600, 4)
+    assert torch.equal(one(values), other(values))
+
+
+def test_large_pictures_are_embedded_in_pieces(monkeypatch):
+    from instance_crf.crf import gaussian_filter
+
+    features = bilateral_features(smooth_image(20, 30), 6.0, 9.0)
+    whole = PermutohedralLattice(features)
+    monkeypatch.setattr(gaussian_filter, "_PIXELS_AT_A_TIME", 77)
+    pieces = PermutohedralLattice(features)
+    assert torch.equal(pieces.vertex, whole.vertex) and torch.equal(pieces.weight, whole.weight)
+
+
+def test_bad_kernels_are_named():
+    features = torch.zeros(2, 4, 5)
+    for options, message in [
+        ({}, "theta, features or both"),
+        ({"theta": 0.0}, "theta is 0"),
+        ({"features": features[0]}, "features"),
+        ({"features": features[:, 1:]}, "features"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            GaussianKernel((4, 5), **options)
+    with pytest.raises(ValueError, match="different sizes"):
+        ImageKernels([spatial_kernel((4, 5), 1.0), spatial_kernel((5, 4), 1.0)])
+    with pytest.raises(ValueError, match="theta is too small"):
+        PermutohedralLattice(spatial_features(2, 2, 1e-12))

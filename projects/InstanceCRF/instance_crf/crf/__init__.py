@@ -1,10 +1,20 @@
-"""The Instance CRF: tensors in, tensors out.
+"""Dense CRFs: tensors in, tensors out. Knows nothing of Detectron2, configs or files.
 
-Needs torch and NumPy only; knows nothing of Detectron2, configs or files.
+`DenseCRF` takes any logits and any image, `DenseInstanceCRF` is the paper's model. Both make
+unaries and Gaussian kernels, and hand them to `engine.infer`. Needs torch, NumPy and, for the fast
+inference on the CPU, numba.
 """
 
-from instance_crf.crf.dense_instance_crf import DenseInstanceCRF
-from instance_crf.crf.label_space import LabelSpace, build_label_space
-from instance_crf.crf.labelling import Labelling
+from .dense_crf import DenseCRF, Gaussian
+from .instance_crf import DenseInstanceCRF
+from .label_space import LabelSpace, build_label_space
+from .labelling import Labelling
 
-__all__ = ["DenseInstanceCRF", "LabelSpace", "Labelling", "build_label_space"]
+__all__ = [
+    "DenseCRF",
+    "DenseInstanceCRF",
+    "Gaussian",
+    "LabelSpace",
+    "Labelling",
+    "build_label_space",
+]

@@ -1,156 +1,246 @@
 """Dense Gaussian filtering of label distributions in a feature space.
 
-A filter sums over *all* pixels of the image,
-``(K v)_k = sum_i exp(-|f_k - f_i|^2 / 2) v_i``, the pixel itself included. The features decide the
-kernel: position/theta_gamma for the spatial kernel, position/theta_alpha with colour/theta_beta for
+A kernel sums over *all* pixels of the image,
+``(K v)_k = sum_i exp(-|f_k - f_i|^2 / 2) v_i``, the pixel itself included. The features decide what
+it is: position/theta_gamma for the spatial kernel, position/theta_alpha with colour/theta_beta for
 the bilateral one. Positions are in pixels of the grid that is filtered, colours in 0-255.
 
-``PermutohedralFilter`` approximates the sum in linear time (Adams, Baek, Davis: Fast
+`PermutohedralLattice` approximates the sum in linear time (Adams, Baek, Davis: Fast
 High-Dimensional Filtering Using the Permutohedral Lattice, 2010): values are *splatted* onto the
 vertices of a lattice, blurred there along each of its F + 1 directions, and *sliced* back.
-``BruteForceFilter`` is the sum itself, for tests and tiny images.
 
-Normalisation turns the sum into weighted means. With n = K 1:
+`NormalizedFilter` turns the sum into weighted means of the pixels with support f, by default all:
 
-* ``"after"``: K v / n (rows sum to one; what the authors' release does);
-* ``"symmetric"``: n^-1/2 K (n^-1/2 v) (what pydensecrf does by default).
+* ``"after"``: K (f v) / n (what the authors' release does);
+* ``"symmetric"``: n^-1/2 K (f n^-1/2 v) (what pydensecrf does by default),
 
-Filters are linear in the values and depend on the image only. They are differentiable with respect
+where n = max(K f, 1e-6 K 1) (normalised convolution, Knutsson and Westin 1993): a pixel with f = 0
+sends nothing, and where no support is in reach the result is 0.
+
+Kernels are linear in the values and depend on the image only. They are differentiable with respect
 to the values; the backward pass applies the exact transpose. The image gets no gradient.
 
-Shape letters: N pixels, C channels, F feature dimensions, M lattice vertices, S distinct simplices.
+Shape letters: N = H·W pixels, C channels, F feature dimensions, M lattice vertices, S distinct
+simplices.
 """
 
 from __future__ import annotations
 
 import warnings
-from functools import cached_property, lru_cache
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "NORMALIZATIONS",
-    "BruteForceFilter",
-    "GaussianFilter",
-    "PermutohedralFilter",
-    "bilateral_features",
-    "spatial_features",
-    "spatial_filter",
+    "GaussianKernel",
+    "ImageKernels",
+    "NormalizedFilter",
+    "PermutohedralLattice",
+    "bilateral_kernel",
+    "spatial_kernel",
 ]
 
 NORMALIZATIONS = ("after", "symmetric")
+SUPPORT_FLOOR = 1e-6
+"""Share of K 1 that K f is raised to at least."""
+_TINY = 1e-20  # a pixel's own weight is positive by construction; this only guards the division
+_PIXELS_AT_A_TIME = 2**18  # that are embedded together: bounds the memory of large pictures
 
-# The sum of a pixel's own weight is positive by construction; this only guards the division.
-_TINY = 1e-20
-
-
-class GaussianFilter(Protocol):
-    """A linear filter of per-pixel values: (N, C) -> (N, C)."""
-
-    def __call__(self, values: Tensor) -> Tensor: ...
+Built = TypeVar("Built")
 
 
-def spatial_features(
-    height: int, width: int, theta_gamma: float, *, device: torch.device | str | None = None
-) -> Tensor:
-    """(N, 2) float64 features ``(x, y) / theta_gamma``; theta_gamma in pixels."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device, dtype=torch.float64),
-        torch.arange(width, device=device, dtype=torch.float64),
-        indexing="ij",
-    )
-    return torch.stack([x.flatten(), y.flatten()], dim=1) / theta_gamma
+@dataclass(frozen=True, eq=False)
+class GaussianKernel:
+    """One Gaussian kernel between the pixels of an image, by its features.
+
+    Attributes:
+        size: (H, W) of the image.
+        theta: bandwidth of the position in pixels, or None if the position does not count.
+        features: (C, H, W) further features in units of their bandwidth, or None.
+    """
+
+    size: tuple[int, int]
+    theta: float | None = None
+    features: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.theta is None and self.features is None:
+            raise ValueError("A Gaussian kernel needs a bandwidth theta, features or both.")
+        if self.theta is not None and not self.theta > 0:
+            raise ValueError(f"theta is {self.theta}, but must be > 0.")
+        if self.features is None:
+            return
+        if self.features.dim() != 3 or tuple(self.features.shape[1:]) != self.size:
+            raise ValueError(
+                f"features have shape {tuple(self.features.shape)}, but must be (C, H, W) with "
+                f"(H, W) = {self.size}."
+            )
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        position = 0 if self.theta is None else 2
+        return position + (0 if self.features is None else self.features.shape[0])
+
+    def feature_rows(self, device: torch.device | str) -> Tensor:
+        """(N, F) float64 features on a device: x/theta, y/theta, then the others."""
+        columns = []
+        if self.theta is not None:
+            y, x = torch.meshgrid(
+                *(torch.arange(n, device=device, dtype=torch.float64) for n in self.size),
+                indexing="ij",
+            )
+            columns += [x.flatten() / self.theta, y.flatten() / self.theta]
+        if self.features is not None:
+            columns += self.features.detach().flatten(1).to(device, torch.float64).unbind()
+        return torch.stack(columns, dim=1)
+
+    def lattice(self, device: torch.device) -> PermutohedralLattice:
+        """The kernel's lattice on a device."""
+        # Coordinates may need float64, which Apple's MPS lacks.
+        work = "cpu" if device.type == "mps" else device
+        return PermutohedralLattice(self.feature_rows(work)).to(device)
 
 
-def bilateral_features(image: Tensor, theta_alpha: float, theta_beta: float) -> Tensor:
-    """(N, 5) float64 features ``(x, y) / theta_alpha, colour / theta_beta``.
+def spatial_kernel(size: tuple[int, int], theta_gamma: float) -> GaussianKernel:
+    """Position/theta_gamma; theta_gamma in pixels."""
+    return GaussianKernel(size, theta_gamma)
+
+
+def bilateral_kernel(image: Tensor, theta_alpha: float, theta_beta: float) -> GaussianKernel:
+    """Position/theta_alpha and colour/theta_beta.
 
     Args:
         image: (3, H, W) colours in 0-255; the order of the channels does not matter.
         theta_alpha: in pixels.
-        theta_beta: in units of colour.
+        theta_beta: in units of colour, 0-255.
     """
+    if image.dtype != torch.float64:
+        image = image.float()
     height, width = image.shape[-2:]
-    position = spatial_features(height, width, theta_alpha, device=image.device)
-    colour = image.reshape(image.shape[0], -1).t().to(torch.float64) / theta_beta
-    return torch.cat([position, colour], dim=1)
+    return GaussianKernel((height, width), theta_alpha, image.detach() / theta_beta)
 
 
-class Normalization:
-    """Weighs values before and after an unnormalised filter so that it yields means.
+class ImageKernels:
+    """The Gaussian kernels of one image, with what was built of them.
+
+    A backend's lattices are built at the first inference and serve all others on the same object:
+    all labels, all iterations, forward and backward.
+
+    Raises:
+        ValueError: if the kernels are of images of different sizes.
+    """
+
+    def __init__(self, kernels: Sequence[GaussianKernel]) -> None:
+        self.kernels = tuple(kernels)
+        sizes = {kernel.size for kernel in self.kernels}
+        if len(sizes) > 1:
+            raise ValueError(f"The kernels are of images of different sizes: {sorted(sizes)}.")
+        self._built: dict[Hashable, object] = {}
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.kernels[0].size
+
+    def built(self, key: Hashable, build: Callable[[], Built]) -> Built:
+        """What ``build`` makes of the kernels, made once per key."""
+        if key not in self._built:
+            # What is kept may serve training although inference mode asked for it first.
+            with torch.inference_mode(False), torch.no_grad():
+                self._built[key] = build()
+        return self._built[key]
+
+
+class NormalizedFilter:
+    """Weighted means by a kernel, see the module's docstring; (N, C) -> (N, C).
+
+    Args:
+        kernel: the sum K, linear and differentiable.
+        ones: (N, 1) ones, which decide device and precision of the normalisation.
+        normalization: "after" or "symmetric".
+        support: (N,) f in [0, 1], or None for ones; gets no gradient.
 
     Attributes:
         weight_in: (N, 1) factors before filtering, or None for ones.
         weight_out: (N, 1) factors after filtering.
     """
 
-    def __init__(self, norm: Tensor, normalization: str) -> None:
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"normalization is {normalization!r}, but must be in {NORMALIZATIONS}."
-            )
-        if normalization == "after":
-            self.weight_in, self.weight_out = None, (norm + _TINY).reciprocal()
-        else:
-            self.weight_in = self.weight_out = (norm + _TINY).rsqrt()
-
-    def before(self, values: Tensor) -> Tensor:
-        return values if self.weight_in is None else values * self.weight_in.to(values.dtype)
-
-    def after(self, values: Tensor) -> Tensor:
-        return values * self.weight_out.to(values.dtype)
-
-
-class BruteForceFilter:
-    """The Gaussian sum over all pairs of pixels, O(N^2): the truth that lattices approximate."""
-
-    def __init__(self, features: Tensor, *, normalization: str = "after") -> None:
-        squared_distance = torch.cdist(features, features).square()
-        self.kernel = torch.exp(-0.5 * squared_distance)
-        self.normalization = Normalization(self.kernel.sum(dim=1, keepdim=True), normalization)
+    def __init__(
+        self,
+        kernel: Callable[[Tensor], Tensor],
+        ones: Tensor,
+        *,
+        normalization: str = "after",
+        support: Tensor | None = None,
+    ) -> None:
+        self.kernel = kernel
+        with torch.no_grad():
+            norm = kernel(ones)
+            if support is not None:
+                support = support.detach().to(ones)[:, None]
+                norm = torch.maximum(kernel(support), SUPPORT_FLOOR * norm)
+            if normalization == "after":
+                self.weight_in, self.weight_out = support, (norm + _TINY).reciprocal()
+            else:
+                root = (norm + _TINY).rsqrt()
+                self.weight_in = root if support is None else support * root
+                self.weight_out = root
 
     def __call__(self, values: Tensor) -> Tensor:
-        kernel = self.kernel.to(values.dtype)
-        return self.normalization.after(kernel @ self.normalization.before(values))
+        if self.weight_in is not None:
+            values = values * self.weight_in.to(values.dtype)
+        return self.kernel(values) * self.weight_out.to(values.dtype)
 
 
-class PermutohedralFilter:
-    """Gaussian filter on a permutohedral lattice, in plain PyTorch on any device.
+class PermutohedralLattice:
+    """The Gaussian sum on a permutohedral lattice, in plain PyTorch on any device.
 
     Splat and slice are sparse matrices, transposes of each other, made at the first call; the blur
     is a gather per direction. The lattice is built once, from the features.
 
     Args:
-        features: (N, F) features; the kernel has unit standard deviation in their space.
-        normalization: "after" or "symmetric", see the module's docstring.
+        features: (N, F); the kernel has unit standard deviation in their space.
 
     Attributes:
-        num_pixels: N.
         num_vertices: M.
-        vertex: (N, F + 1) int64 vertices of the simplex around each pixel.
-        weight: (N, F + 1) float64 barycentric weights.
-        neighbours: (F + 1, 2, M) int64 vertices before and after each one in each direction, M
+        vertex: (N, F + 1) int32 vertices of the simplex around each pixel.
+        weight: (N, F + 1) float32 barycentric weights.
+        neighbours: (F + 1, 2, M) int32 vertices before and after each one in each direction, M
             where there is none.
-        normalization: the factors before and after filtering.
     """
 
-    def __init__(self, features: Tensor, *, normalization: str = "after") -> None:
-        rounded, rank, self.weight = _enclosing_simplices(features.detach().to(torch.float64))
+    def __init__(self, features: Tensor) -> None:
+        features = features.detach().to(torch.float64)
+        parts = [_enclosing_simplices(rows) for rows in features.split(_PIXELS_AT_A_TIME)]
+        rounded, rank, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+        del parts
         # Many pixels share a simplex: its vertices are looked up once.
         simplices, simplex = _unique_rows(torch.cat([rounded, rank], dim=1))
         vertices = _simplex_vertices(*simplices.tensor_split(2, dim=1))
         index, self.neighbours = _connect(vertices.flatten(0, 1))
+        self.num_vertices = self.neighbours.shape[2]
+        self.weight = weight
         self.vertex = index.view(vertices.shape[:2])[simplex]
-        self.num_pixels, self.num_vertices = features.shape[0], self.neighbours.shape[2]
         self._matrices: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-        self.normalization = Normalization(self._filter_ones(), normalization)
+
+    def to(self, device: torch.device) -> PermutohedralLattice:
+        """Moves the lattice to a device, before its first use."""
+        self.weight, self.vertex = self.weight.to(device), self.vertex.to(device)
+        self.neighbours = self.neighbours.to(device)
+        return self
 
     def __call__(self, values: Tensor) -> Tensor:
         """Filters (N, C) values; differentiable."""
-        filtered = _ApplyLattice.apply(self.normalization.before(values), self)
-        return self.normalization.after(filtered)
+        return _ApplyLattice.apply(values, self)
 
     @cached_property
     def by_vertex(self) -> tuple[Tensor, Tensor]:
@@ -158,23 +248,34 @@ class PermutohedralFilter:
 
         Returns:
             (M + 1,) first pair of each vertex, and (N (F + 1),) pairs as pixel * (F + 1) + corner,
-            both int64.
+            both int32.
         """
         vertex = self.vertex.flatten()
         counts = torch.bincount(vertex, minlength=self.num_vertices)
         first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return first, torch.argsort(vertex, stable=True)
+        return first.int(), torch.argsort(vertex, stable=True).int()
 
-    def _filter(self, values: Tensor, *, transpose: bool = False) -> Tensor:
-        splat, slice_ = self._splat_and_slice(values.dtype)
-        return slice_ @ self._blur(splat @ values.contiguous(), reverse=transpose)
+    def filter(self, values: Tensor, *, transpose: bool = False) -> Tensor:
+        """The filter or its transpose, without gradient."""
+        return self._slice(self._blur(self._splat(values.contiguous()), reverse=transpose))
 
-    def _filter_ones(self) -> Tensor:
-        """(N, 1) unnormalised response to ones; needs no matrices."""
-        lattice = self.weight.new_zeros(self.num_vertices)
-        lattice.index_add_(0, self.vertex.flatten(), self.weight.flatten())
-        lattice = self._blur(lattice[:, None], reverse=False)[:, 0]
-        return (lattice[self.vertex] * self.weight).sum(dim=1, keepdim=True)
+    def _splat(self, values: Tensor) -> Tensor:
+        """(N, C) -> (M, C)."""
+        if self._has_matrices:
+            return self._splat_and_slice(values.dtype)[0] @ values
+        lattice = values.new_zeros(self.num_vertices, values.shape[1])
+        for vertex, weight in zip(self.vertex.unbind(1), self.weight.unbind(1), strict=True):
+            lattice.index_add_(0, vertex, values * weight.to(values.dtype)[:, None])
+        return lattice
+
+    def _slice(self, lattice: Tensor) -> Tensor:
+        """(M, C) -> (N, C), the transpose of `_splat`."""
+        if self._has_matrices:
+            return self._splat_and_slice(lattice.dtype)[1] @ lattice
+        values = 0
+        for vertex, weight in zip(self.vertex.unbind(1), self.weight.unbind(1), strict=True):
+            values = values + lattice[vertex] * weight.to(lattice.dtype)[:, None]
+        return values
 
     def _blur(self, lattice: Tensor, *, reverse: bool) -> Tensor:
         """[1/2 1 1/2] along every direction; the transpose runs the directions in reverse."""
@@ -185,43 +286,37 @@ class PermutohedralFilter:
             lattice = torch.add(lattice, padded[below] + padded[above], alpha=0.5)
         return lattice
 
+    @property
+    def _has_matrices(self) -> bool:
+        """Whether the device multiplies sparse matrices."""
+        return self.weight.device.type in ("cpu", "cuda")
+
     def _splat_and_slice(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The (M, N) and (N, M) sparse matrices; made once per dtype."""
         if dtype not in self._matrices:
-            size = (self.num_pixels, self.num_vertices)
             pixels, corners = self.vertex.shape
+            size = (pixels, self.num_vertices)
             weight = self.weight.to(dtype).flatten()
             first, pairs = self.by_vertex
-            rows = torch.arange(0, (pixels + 1) * corners, corners, device=weight.device)
+            rows = torch.arange(0, (pixels + 1) * corners, corners, device=first.device)
             self._matrices[dtype] = (
                 _csr(first, pairs // corners, weight[pairs], size[::-1]),
-                _csr(rows, self.vertex.flatten(), weight, size),
+                _csr(rows.int(), self.vertex.flatten(), weight, size),
             )
         return self._matrices[dtype]
-
-
-@lru_cache(maxsize=4)
-def spatial_filter(
-    height: int, width: int, theta_gamma: float, *, normalization: str, device: torch.device
-) -> PermutohedralFilter:
-    """The filter of the spatial kernel, which all images of a size share."""
-    # What is kept may serve training although inference mode asked for it first.
-    with torch.inference_mode(False):
-        features = spatial_features(height, width, theta_gamma, device=device)
-        return PermutohedralFilter(features, normalization=normalization)
 
 
 class _ApplyLattice(torch.autograd.Function):
     """slice . blur . splat, with the exact transpose as its backward."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, lattice: PermutohedralFilter) -> Tensor:
+    def forward(ctx, values: Tensor, lattice: PermutohedralLattice) -> Tensor:
         ctx.lattice = lattice
-        return lattice._filter(values)
+        return lattice.filter(values)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return ctx.lattice._filter(grad, transpose=True), None
+        return ctx.lattice.filter(grad, transpose=True), None
 
 
 def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,9 +325,12 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Coordinates sum to zero, so that the last of the F + 1 follows from the others and is left out.
 
     Returns:
-        (N, F) int64 coordinates of the "remainder-0 point" in units of F + 1, (N, F) int64 ranks
-        that tell which of the simplices around that point it is, and (N, F + 1) barycentric
-        weights of the simplex's vertices.
+        (N, F) int32 coordinates of the "remainder-0 point" in units of F + 1, (N, F) int32 ranks
+        that tell which of the simplices around that point it is, and (N, F + 1) float32
+        barycentric weights of the simplex's vertices.
+
+    Raises:
+        ValueError: if a coordinate is beyond what int32 holds: the bandwidths are too small.
     """
     dim = features.shape[1]
     elevated = _elevate(features)
@@ -256,7 +354,13 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weights = torch.empty_like(ascending)
     weights[:, 1:] = ascending[:, 1:] - ascending[:, :-1]
     weights[:, 0] = 1 + ascending[:, 0] - ascending[:, -1]
-    return (rounded[:, :dim] / (dim + 1)).round().long(), rank[:, :dim], weights
+    rounded = (rounded[:, :dim] / (dim + 1)).round()
+    if rounded.numel() and not rounded.abs().max() < 2**31 / (dim + 1):
+        raise ValueError(
+            "The features of a Gaussian kernel spread over more than 2^31 bandwidths, or are not "
+            "finite: its theta is too small for this image."
+        )
+    return rounded.int(), rank[:, :dim].int(), weights.float()
 
 
 def _simplex_vertices(rounded: Tensor, rank: Tensor) -> Tensor:
@@ -265,7 +369,7 @@ def _simplex_vertices(rounded: Tensor, rank: Tensor) -> Tensor:
     # Vertex r adds r to the coordinates of rank <= F - r and r - (F + 1) to the others.
     r = torch.arange(dim + 1, device=rank.device)[None, :, None]
     offset = torch.where(rank[:, None] <= dim - r, r, r - (dim + 1))
-    return rounded[:, None] * (dim + 1) + offset
+    return rounded[:, None].long() * (dim + 1) + offset
 
 
 def _elevate(features: Tensor) -> Tensor:
@@ -300,7 +404,7 @@ def _pack(rows: Tensor, *, margin: int) -> tuple[Tensor | None, list[int]]:
         The keys, and what a step of one in each coordinate adds to a key: true as long as no
         coordinate leaves the range of the rows by more than ``margin``.
     """
-    low, high = torch.aminmax(rows, dim=0)
+    low, high = (bound.long() for bound in torch.aminmax(rows, dim=0))
     low, extent = low - margin, (high - low + 2 * margin + 1).tolist()
     strides = [1]
     for count in reversed(extent):
@@ -308,7 +412,7 @@ def _pack(rows: Tensor, *, margin: int) -> tuple[Tensor | None, list[int]]:
     size, *strides = strides
     if size >= 2**63:
         return None, strides
-    packed = torch.zeros_like(rows[:, 0])
+    packed = torch.zeros_like(rows[:, 0], dtype=torch.int64)
     for column, stride in enumerate(strides):
         packed += (rows[:, column] - low[column]) * stride
     return packed, strides
@@ -319,26 +423,30 @@ def _connect(vertices: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The number of each vertex, and (F + 1, 2, M) the neighbours of each number along each
-        direction, M where there is none.
+        direction, M where there is none; both int32.
     """
     dim = vertices.shape[1]
-    # A step to a neighbour: F along one coordinate, -1 along all others.
-    steps = vertices.new_full((dim + 1, dim), -1)
-    steps.fill_diagonal_(dim)
     packed, strides = _pack(vertices, margin=dim + 1)
     if packed is None:
         keys, index = torch.unique(vertices, dim=0, return_inverse=True)
-        below = torch.stack([_find_rows(keys, keys + step) for step in steps])
     else:
         keys, index = torch.unique(packed, return_inverse=True)
-        wanted = keys + (steps * steps.new_tensor(strides)).sum(dim=1, keepdim=True)
-        below = torch.searchsorted(keys, wanted).clamp_(max=keys.shape[0] - 1)
-        below.masked_fill_(keys[below] != wanted, keys.shape[0])
     count = keys.shape[0]
-    # A step back from the neighbour below is where we came from.
-    above = below.new_full((dim + 1, count + 1), count)
-    above.scatter_(1, below, torch.arange(count, device=below.device).expand_as(below))
-    return index, torch.stack([below, above[:, :count]], dim=1)
+    number = torch.arange(count, dtype=torch.int32, device=keys.device)
+    neighbours = number.new_full((dim + 1, 2, count + 1), count)
+    for direction, (below, above) in enumerate(neighbours):
+        # A step to a neighbour: F along one coordinate, -1 along all others.
+        step = [dim if i == direction else -1 for i in range(dim)]
+        if packed is None:
+            found = _find_rows(keys, keys + keys.new_tensor(step))
+        else:
+            wanted = keys + sum(s * stride for s, stride in zip(step, strides, strict=True))
+            found = torch.searchsorted(keys, wanted).clamp_(max=count - 1)
+            found.masked_fill_(keys[found] != wanted, count)
+        below[:count] = found
+        # A step back from the neighbour below is where we came from.
+        above[found] = number
+    return index.int(), neighbours[..., :count].contiguous()
 
 
 def _find_rows(keys: Tensor, wanted: Tensor) -> Tensor:

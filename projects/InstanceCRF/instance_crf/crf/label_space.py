@@ -42,6 +42,11 @@ class LabelSpace:
         """L, the background included."""
         return self.label_instance.shape[0]
 
+    @property
+    def is_product(self) -> bool:
+        """Whether every detection owns all parts, so that L = 1 + D·P."""
+        return self.num_labels == 1 + self.num_detections * self.num_parts
+
     def label_index(self) -> Tensor:
         """(D + 1, P + 1) int64 table ``[instance, part] -> label``, -1 where there is none.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from instance_crf.crf.label_space import LabelSpace
+from .label_space import LabelSpace
 
 __all__ = ["Labelling"]
 
@@ -18,7 +18,7 @@ class Labelling:
 
     Args:
         label_space: what the labels mean.
-        log_marginals: (L, H, W) log-probabilities.
+        log_marginals: (H, W, L) log-probabilities.
     """
 
     def __init__(self, label_space: LabelSpace, log_marginals: Tensor) -> None:
@@ -28,12 +28,12 @@ class Labelling:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
-        height, width = self._log_marginals.shape[-2:]
+        height, width = self._log_marginals.shape[:2]
         return height, width
 
     def marginals(self) -> Tensor:
         """(L, H, W) probabilities, label 0 background; differentiable."""
-        return self._log_marginals.exp()
+        return self._log_marginals.permute(2, 0, 1).contiguous().exp()
 
     def log_prob(self, labels: Tensor) -> Tensor:
         """Log-probability of a given label at each pixel, for the loss; differentiable.
@@ -48,7 +48,7 @@ class Labelling:
             ValueError: if the shape is not (H, W) or a label is beyond the label space.
         """
         check_labels(labels, self.size, self.label_space)
-        picked = self._log_marginals.gather(0, labels.clamp(min=0)[None])[0]
+        picked = self._log_marginals.gather(2, labels.clamp(min=0)[..., None])[..., 0]
         return torch.where(labels < 0, torch.zeros_like(picked), picked)
 
     def argmax(self) -> tuple[Tensor, Tensor]:
@@ -58,12 +58,12 @@ class Labelling:
             (H, W) int64 object map: 0 background, i + 1 for detection i; and (H, W) int64 part map:
             0 background, 1..P. Ties go to the label that comes first.
         """
-        best = self._log_marginals.detach().argmax(dim=0)
+        best = self._log_marginals.detach().argmax(dim=2)
         return self.label_space.label_instance[best], self.label_space.label_part[best]
 
     def confidence(self) -> Tensor:
         """(H, W) marginal of the most probable label, without gradient."""
-        return self._log_marginals.detach().amax(dim=0).exp()
+        return self._log_marginals.detach().amax(dim=2).exp()
 
 
 def check_labels(labels: Tensor, size: tuple[int, int], label_space: LabelSpace) -> None:

@@ -1,5 +1,9 @@
 """Unary potentials of the Instance CRF: Eq. 1 (unary part), Eq. 2 and Eq. 3 of the paper.
 
+Eq. 2 and 3 are both Q_k(j) times a factor that does not depend on the part, so that
+``w1 psi_Box + w2 psi_Global = (w1 s_i [k in B_i] + w2) Q_k(j)``. The functions here give the
+factors, of D numbers per pixel, and multiply by Q once. Everything is differentiable tensor code.
+
 Shape letters: D detections, P parts, L labels, H, W image height and width.
 
 Box convention: boxes are ``x1, y1, x2, y2`` in pixel edges, so an image spans [0, W] x [0, H] and a
@@ -13,31 +17,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from instance_crf.crf.label_space import LabelSpace
+from .label_space import LabelSpace
 
 __all__ = [
     "SCORE_TRANSFORMS",
     "box_masks",
     "box_term",
     "global_term",
-    "pixel_ranges",
     "transform_scores",
     "unary_energy",
 ]
 
 SCORE_TRANSFORMS = ("identity", "tvg")
-
-
-def pixel_ranges(boxes: Tensor) -> Tensor:
-    """First column, first row, and one beyond the last column and row, whose centres lie in a box.
-
-    Args:
-        boxes: (D, 4) ``x1, y1, x2, y2`` in pixels.
-
-    Returns:
-        (D, 4) whole numbers in the dtype of the boxes; not clipped to the image.
-    """
-    return torch.ceil(boxes - 0.5)
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -48,14 +39,15 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
         height, width: size of the image in pixels.
 
     Returns:
-        (D, H, W) bool: whether the centre of the pixel lies in the box.
+        (H, W, D) bool: whether the centre of the pixel lies in the box.
     """
-    x = torch.arange(width, device=boxes.device)
-    y = torch.arange(height, device=boxes.device)
-    left, top, right, bottom = (column[:, None] for column in pixel_ranges(boxes).unbind(dim=1))
+    x = torch.arange(width, device=boxes.device)[:, None]
+    y = torch.arange(height, device=boxes.device)[:, None]
+    # First column and row, and one beyond the last, whose centres lie in the box.
+    left, top, right, bottom = torch.ceil(boxes - 0.5).unbind(dim=1)
     in_columns = (left <= x) & (x < right)
     in_rows = (top <= y) & (y < bottom)
-    return in_rows[:, :, None] & in_columns[:, None, :]
+    return in_rows[:, None] & in_columns[None, :]
 
 
 def transform_scores(scores: Tensor, score_transform: str = "identity") -> Tensor:
@@ -77,75 +69,107 @@ def transform_scores(scores: Tensor, score_transform: str = "identity") -> Tenso
 
 
 def box_term(
-    part_prob: Tensor,
-    boxes: Tensor,
-    scores: Tensor,
-    label_space: LabelSpace,
-    *,
-    background_score: float = 0.0,
+    boxes: Tensor, scores: Tensor, height: int, width: int, *, background_score: float = 0.0
 ) -> Tensor:
-    """Box consistency term, Eq. 2: s_i Q_k(j) for k in B_i, otherwise 0.
+    """Box consistency term, Eq. 2, as what it multiplies Q_k(j) by: s_i for k in B_i, otherwise 0.
 
     Args:
-        part_prob: (P + 1, H, W) Q, the probability of background and of each part.
         boxes: (D, 4) in pixels, see the module's box convention.
         scores: (D,) s_i.
-        label_space: the labels of the image.
+        height, width: size of the image in pixels.
         background_score: the background is "the 0-th detection". 0 leaves it without a box; another
             number gives it the whole image as its box with that score, which a CRF without the
             global term needs.
 
     Returns:
-        (L, H, W) psi_Box. Differentiable with respect to ``part_prob``.
+        (H, W, D + 1): the background, then the detections.
     """
-    height, width = part_prob.shape[-2:]
-    weight = box_masks(boxes, height, width).to(part_prob.dtype)
-    weight = weight * scores.to(part_prob.dtype)[:, None, None]
-    background = weight.new_full((1, height, width), background_score)
-    weight = torch.cat([background, weight])
-    return weight[label_space.label_instance] * part_prob[label_space.label_part]
+    inside = box_masks(boxes, height, width) * scores
+    background = inside.new_full((height, width, 1), background_score)
+    return torch.cat([background, inside], dim=2)
 
 
-def global_term(part_prob: Tensor, label_space: LabelSpace) -> Tensor:
-    """Global term, Eq. 3: Q_k(j), whichever the detection and wherever its box.
-
-    Args:
-        part_prob: (P + 1, H, W) Q.
-        label_space: the labels of the image.
+def global_term(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Global term, Eq. 3, as what it multiplies Q_k(j) by: 1, whichever the detection.
 
     Returns:
-        (L, H, W) psi_Global; for the background label it is Q_k(0).
+        (H, W, D + 1) ones, which take no memory.
     """
-    return part_prob[label_space.label_part]
+    return boxes.new_ones(()).expand(height, width, len(boxes) + 1)
 
 
 def unary_energy(
-    psi_box: Tensor | None,
-    psi_global: Tensor | None,
-    box_weight: Tensor | float,
-    global_weight: Tensor | float,
+    part_prob: Tensor,
+    factor: Tensor,
+    label_space: LabelSpace,
     epsilon: float,
 ) -> Tensor:
-    """Unary energy, the first sum of Eq. 1: -ln[w1 psi_Box + w2 psi_Global + epsilon].
+    """Unary energy, the first sum of Eq. 1: -ln[factor_i Q_k(j) + epsilon].
 
     Args:
-        psi_box: (L, H, W) or None to leave the term out (an ablation).
-        psi_global: (L, H, W) or None to leave the term out.
-        box_weight: w1.
-        global_weight: w2.
+        part_prob: (P + 1, H, W) Q, the probability of background and of each part.
+        factor: (H, W, D + 1) ``w1 box_term + w2 global_term``, or one of the two.
+        label_space: the labels of the image.
         epsilon: keeps the logarithm finite, > 0.
 
     Returns:
-        (L, H, W) energy of each label at each pixel.
-
-    Raises:
-        ValueError: if both terms are None.
+        (H, W, L) energy of each label at each pixel. Differentiable with respect to ``part_prob``
+        and ``factor``, so to w1 and w2.
     """
-    if psi_box is None and psi_global is None:
-        raise ValueError("The unary energy needs the box term, the global term or both.")
-    potential = epsilon
-    if psi_box is not None:
-        potential = potential + box_weight * psi_box
-    if psi_global is not None:
-        potential = potential + global_weight * psi_global
-    return -torch.log(potential)
+    q = part_prob.permute(1, 2, 0).contiguous()
+    if label_space.is_product:
+        potential = _LabelProduct.apply(factor.contiguous(), q)
+    else:
+        potential = factor[..., label_space.label_instance] * q[..., label_space.label_part]
+    return _MinusLog.apply(potential.add_(epsilon))
+
+
+class _MinusLog(torch.autograd.Function):
+    """-ln x in place; its derivative -1/x is read off the result, so that x need not be kept.
+
+    With hundreds of labels these arrays are what memory and much of the time go to.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x.log_().neg_()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (energy,) = ctx.saved_tensors
+        return energy.exp().mul_(grad).neg_()
+
+
+class _LabelProduct(torch.autograd.Function):
+    """factor_i Q(j) of the background (0, 0) and all (i, j), i, j >= 1, i first.
+
+    An outer product that is written where it belongs: torch's own operations write it twice, and
+    their backward pass makes four arrays of that size.
+    """
+
+    @staticmethod
+    def forward(ctx, factor: Tensor, q: Tensor) -> Tensor:
+        """(H, W, D + 1) and (H, W, P + 1) -> (H, W, 1 + D·P)."""
+        ctx.save_for_backward(factor, q)
+        counts = factor.shape[-1] - 1, q.shape[-1] - 1
+        product = q.new_empty(*q.shape[:2], 1 + counts[0] * counts[1])
+        torch.mul(factor[..., 0], q[..., 0], out=product[..., 0])
+        foreground = product[..., 1:].unflatten(-1, counts)
+        torch.mul(factor[..., 1:, None], q[..., None, 1:], out=foreground)
+        return product
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        factor, q = ctx.saved_tensors
+        foreground = grad[..., 1:].unflatten(-1, (factor.shape[-1] - 1, q.shape[-1] - 1))
+        grad_factor = (foreground @ q[..., 1:, None])[..., 0]
+        grad_q = (factor[..., None, 1:] @ foreground)[..., 0, :]
+        background = grad[..., :1]
+        return (
+            torch.cat([background * q[..., :1], grad_factor], dim=-1),
+            torch.cat([background * factor[..., :1], grad_q], dim=-1),
+        )

@@ -6,9 +6,21 @@ Shape letters: D detections, P parts, H, W image height and width.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["check_boxes", "check_image", "check_inputs", "check_part_prob", "check_scores"]
+__all__ = [
+    "check_boxes",
+    "check_choice",
+    "check_image",
+    "check_inputs",
+    "check_iterations",
+    "check_part_prob",
+    "check_positive",
+    "check_scores",
+    "check_support",
+    "positive_parameter",
+    "value_range",
+]
 
 # A softmax in half precision may exceed 1 by its rounding, an interpolated image 255.
 _PROBABILITY_SLACK = 1e-2
@@ -22,7 +34,6 @@ def check_inputs(
     image: Tensor,
     object_classes: Tensor | None,
     part_owner: Tensor | None,
-    target_part: Tensor | None,
 ) -> None:
     """Checks the inputs of one image against each other; see DenseInstanceCRF.forward.
 
@@ -51,10 +62,6 @@ def check_inputs(
                 f"part_owner has shape {tuple(part_owner.shape)}, but part_prob has "
                 f"{part_prob.shape[0] - 1} parts and a background."
             )
-    if target_part is not None and tuple(target_part.shape) != size:
-        raise ValueError(
-            f"target_part has shape {tuple(target_part.shape)}, but part_prob is {size}."
-        )
 
 
 def check_part_prob(part_prob: Tensor) -> None:
@@ -66,7 +73,7 @@ def check_part_prob(part_prob: Tensor) -> None:
         )
     if part_prob.numel() == 0:
         raise ValueError(f"part_prob has no pixels: its shape is {tuple(part_prob.shape)}.")
-    low, high = _range(part_prob)
+    low, high = value_range(part_prob)
     if not (low >= 0 and high <= 1 + _PROBABILITY_SLACK):
         raise ValueError(
             f"part_prob must hold probabilities, but its values run from {low:g} to {high:g} "
@@ -78,9 +85,9 @@ def check_image(image: Tensor, size: tuple[int, ...]) -> None:
     """(3, H, W) colours in 0-255 of the same size as part_prob."""
     if tuple(image.shape) != (3, *size):
         raise ValueError(
-            f"image has shape {tuple(image.shape)}, but part_prob needs (3, {size[0]}, {size[1]})."
+            f"image has shape {tuple(image.shape)}, but must have (3, {size[0]}, {size[1]})."
         )
-    low, high = _range(image)
+    low, high = value_range(image)
     if not (low >= -_COLOUR_SLACK and high <= 255 + _COLOUR_SLACK):
         raise ValueError(
             f"image must have colours in 0-255, but its values run from {low:g} to {high:g}. "
@@ -117,12 +124,48 @@ def check_scores(scores: Tensor, num_detections: int) -> None:
         )
     if num_detections == 0:
         return
-    low, high = _range(scores)
+    low, high = value_range(scores)
     if not (low >= 0 and high <= 1):
         raise ValueError(f"scores must lie in [0, 1], but run from {low:g} to {high:g}.")
 
 
-def _range(values: Tensor) -> tuple[float, float]:
+def check_support(support: Tensor | None, num_pixels: int) -> None:
+    """Raises ValueError unless the support is None or (N,) in [0, 1]."""
+    if support is None:
+        return
+    if tuple(support.shape) != (num_pixels,):
+        raise ValueError(f"support has shape {tuple(support.shape)}, but must be ({num_pixels},).")
+    low, high = value_range(support)
+    if not (low >= 0 and high <= 1 + _PROBABILITY_SLACK):
+        raise ValueError(f"support must lie in [0, 1], but runs from {low:g} to {high:g}.")
+
+
+def positive_parameter(name: str, value: float) -> nn.Parameter:
+    """A raw scalar whose softplus is ``value``; it must be > 0."""
+    check_positive(**{name: value})
+    value = torch.tensor(float(value), dtype=torch.float64)
+    raw = value + torch.log(-torch.expm1(-value))  # the inverse of softplus
+    return nn.Parameter(raw.float())
+
+
+def check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}, but must be > 0.")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, but must be in {choices}.")
+
+
+def check_iterations(value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"num_iterations is {value!r}, but must be an integer >= 0.")
+    return value
+
+
+def value_range(values: Tensor) -> tuple[float, float]:
     """Smallest and largest value; (nan, nan) if any is nan."""
     low, high = torch.aminmax(values.detach())
     low, high = torch.stack([low, high]).to(torch.float64).tolist()

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-__all__ = ["exp", "lane_sum", "load", "maximum", "prefetch", "repeat", "store"]
+__all__ = ["exp", "lane_sum", "load", "prefetch", "repeat", "store"]
 
 WIDTH = 8
 _FLOAT = llvmlite.ir.FloatType()
@@ -119,16 +119,6 @@ def lane_sum(typing_context, lanes):
         return builder.extract_element(values, llvmlite.ir.Constant(_INT, 0))
 
     return types.float32(_lanes), codegen
-
-
-@intrinsic
-def maximum(typing_context, one, other):
-    """The larger of each two."""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
-
-    return _lanes(_lanes, _lanes), codegen
 
 
 @intrinsic

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from instance_crf.crf import DenseInstanceCRF
-from instance_crf.crf.gaussian_filter import BruteForceFilter, spatial_features
 
 
 def inputs(height=20, width=26, detections=3, parts=2, seed=0, dtype=torch.float32):
@@ -82,16 +81,8 @@ def test_switches_by_hand(box, global_, background):
     torch.testing.assert_close(marginals[1, 7, 7], foreground / (foreground + back))
 
 
-def test_whole_crf_on_12x12_against_brute_force(monkeypatch):
+def test_whole_crf_on_12x12_against_brute_force(exact):
     """The module's own algebra, with the exact Gaussian in the place of the lattice."""
-    from instance_crf.crf import dense_instance_crf
-
-    def spatial_filter(height, width, theta, *, normalization, device):
-        features = spatial_features(height, width, theta, device=device)
-        return BruteForceFilter(features, normalization=normalization)
-
-    monkeypatch.setattr(dense_instance_crf, "PermutohedralFilter", BruteForceFilter)
-    monkeypatch.setattr(dense_instance_crf, "spatial_filter", spatial_filter)
     part_prob, boxes, scores, image = inputs(12, 12, dtype=torch.float64)
     crf = DenseInstanceCRF(num_iterations=3, theta_alpha=5.0, theta_beta=40.0, backend="torch")
     actual = crf(part_prob, boxes, scores, image).marginals()
@@ -175,7 +166,7 @@ def test_every_parameter_is_in_the_graph(detections, pairwise):
 
 def test_state_depends_on_nothing():
     a = DenseInstanceCRF()
-    b = DenseInstanceCRF(box_term=False, num_iterations=1, drop_threshold=0.1)
+    b = DenseInstanceCRF(box_term=False, num_iterations=1, normalization="symmetric")
     a(*inputs(detections=5))
     assert a.state_dict().keys() == b.state_dict().keys()
     assert len(a.state_dict()) == 4
@@ -283,7 +274,6 @@ def test_bad_options():
         ({"theta_beta": -1.0}, "theta_beta"),
         ({"box_weight": 0.0}, "box_weight"),
         ({"num_iterations": -1}, "num_iterations"),
-        ({"drop_threshold": 1.0}, "drop_threshold"),
         ({"box_term": False, "global_term": False}, "box_term"),
     ]:
         with pytest.raises(ValueError, match=name):
@@ -331,7 +321,6 @@ GOOD_Q, GOOD_BOXES, GOOD_SCORES, GOOD_IMAGE = inputs()
             object_classes=torch.zeros(3, dtype=torch.int64),
             part_owner=torch.zeros(5, dtype=torch.int64),
         ),
-        _bad("target_part", target_part=torch.zeros(3, 3, dtype=torch.int64)),
     ],
 )
 def test_bad_input_is_named(values, which):
