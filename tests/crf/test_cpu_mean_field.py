@@ -28,7 +28,6 @@ from instance_crf.crf.gaussian_filter import (
     ImageKernels,
     NormalizedFilter,
     bilateral_kernel,
-    spatial_kernel,
 )
 
 
@@ -291,7 +290,7 @@ def test_what_it_cannot_is_said():
     fine = ImageKernels([GaussianKernel(SIZE, features=random(5, *SIZE) * 2000)])
     assert "62" in accelerated.supports(unary, fine, None)
     for theta in (1e-3, 1e-6, 1e-30):
-        fine = ImageKernels([spatial_kernel(SIZE, theta)])
+        fine = ImageKernels([GaussianKernel(SIZE, theta)])
         assert "float32" in accelerated.supports(unary, fine, None)
     broken = ImageKernels([GaussianKernel(SIZE, features=random(1, *SIZE) * torch.nan)])
     assert "not finite" in accelerated.supports(unary, broken, None)
@@ -300,7 +299,7 @@ def test_what_it_cannot_is_said():
 def test_the_finest_lattice_that_is_taken_is_right():
     """Just within the range of float32, barycentric weights are still good to a thousandth."""
     theta = 1.05 * SIZE[1] * 0.5774 * 2 / lattice._MAX_STEPS
-    kernels = ImageKernels([spatial_kernel(SIZE, theta)])
+    kernels = ImageKernels([GaussianKernel(SIZE, theta)])
     layout = lattice.key_layout(kernels.kernels[0])
     order = tile_order(*SIZE)
     vertex, weight = np.zeros((len(order), 3), np.int32), np.zeros((len(order), 3), np.float32)
@@ -339,10 +338,10 @@ def test_without_gradients_answers_have_none():
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
 def test_normalisation_is_that_of_the_reference(normalization):
     image = scene(31, 37)[3]
-    kernels = ImageKernels([bilateral_kernel(image, 20.0, 15.0), spatial_kernel((31, 37), 2.5)])
+    kernels = ImageKernels([bilateral_kernel(image, 20.0, 15.0), GaussianKernel((31, 37), 2.5)])
     plan = Plan(kernels, 2)
     support = random(31 * 37, seed=4)
-    actual = plan.normalization(normalization, support.numpy())
+    actual = plan.factors(normalization, support)
     ones = torch.ones(31 * 37, 1, dtype=torch.float64)
     for k, each in enumerate(kernels.kernels):
         reference_lattice = each.lattice(torch.device("cpu"))
@@ -356,7 +355,7 @@ def test_normalisation_is_that_of_the_reference(normalization):
 
 
 def test_threads_have_rows_of_their_own_where_they_meet():
-    kernels = ImageKernels([spatial_kernel((40, 50), 3.0)])
+    kernels = ImageKernels([GaussianKernel((40, 50), 3.0)])
     plan = Plan(kernels, 3)
     corners = plan.corners
     written = [set(corners.target[a:b].ravel()) for a, b in plan.ranges]

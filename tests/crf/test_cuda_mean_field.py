@@ -21,7 +21,6 @@ from instance_crf.crf.gaussian_filter import (
     ImageKernels,
     NormalizedFilter,
     bilateral_kernel,
-    spatial_kernel,
 )
 
 pytest.importorskip("triton")
@@ -49,7 +48,7 @@ def random(*shape, seed=0):
 def make_kernels(height=SIZE[0], width=SIZE[1], theta_gamma=1.5):
     image = 60 * random(3, height, width)
     bilateral = bilateral_kernel(image, 20.0, 30.0)
-    return ImageKernels([bilateral, spatial_kernel((height, width), theta_gamma)])
+    return ImageKernels([bilateral, GaussianKernel((height, width), theta_gamma)])
 
 
 def kernel_of(num_features):
@@ -104,7 +103,7 @@ def test_agrees_for_any_normalization_and_support(normalization, supported):
 def test_agrees_where_no_support_is_in_reach(normalization):
     support = torch.zeros(20, device=DEVICE)
     support[:2] = torch.tensor([1.0, 0.3])
-    kernels = ImageKernels([spatial_kernel((1, 20), 0.5)])
+    kernels = ImageKernels([GaussianKernel((1, 20), 0.5)])
     assert_agrees(make_unary(3, 20), kernels, 2, normalization=normalization, support=support)
     nothing = torch.zeros_like(support)
     log_q = accelerated.mean_field(
@@ -342,7 +341,7 @@ def test_joint_lattices_filter_as_the_single_ones_do():
 def test_normalization_factors_are_those_of_the_reference(normalization):
     kernels, support = make_kernels(), random(PIXELS, seed=1)
     joint, norm = lattices.join_lattices(kernels, DEVICE)
-    factors = lattices.normalization_factors(joint, norm, normalization, support)
+    factors = joint.factors(norm, normalization, support)
     ones = torch.ones(PIXELS, 1, device=DEVICE, dtype=torch.float64)
     options = {"normalization": normalization, "support": support}
     for before, after, kernel in zip(*factors, kernels.kernels, strict=True):

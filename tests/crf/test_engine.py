@@ -8,14 +8,14 @@ import torch
 from instance_crf.crf import engine
 from instance_crf.crf import mean_field as reference
 from instance_crf.crf.engine import BackendError, infer
-from instance_crf.crf.gaussian_filter import ImageKernels, bilateral_kernel, spatial_kernel
+from instance_crf.crf.gaussian_filter import GaussianKernel, ImageKernels, bilateral_kernel
 
 SIZE = (6, 7)
 
 
 def make_kernels():
     image = torch.linspace(0, 255, 3 * 42).view(3, *SIZE)
-    return ImageKernels([bilateral_kernel(image, 4.0, 30.0), spatial_kernel(SIZE, 1.5)])
+    return ImageKernels([bilateral_kernel(image, 4.0, 30.0), GaussianKernel(SIZE, 1.5)])
 
 
 def make_unary(labels=4, dtype=torch.float32):

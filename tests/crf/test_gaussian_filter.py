@@ -5,16 +5,17 @@ from instance_crf.crf.gaussian_filter import (
     GaussianKernel,
     ImageKernels,
     NormalizedFilter,
+    bilateral_kernel,
+)
+from instance_crf.crf.permutohedral_lattice import (
     PermutohedralLattice,
     _enclosing_simplices,
     _simplex_vertices,
-    bilateral_kernel,
-    spatial_kernel,
 )
 
 
 def spatial_features(height, width, theta):
-    return spatial_kernel((height, width), theta).feature_rows("cpu")
+    return GaussianKernel((height, width), theta).feature_rows("cpu")
 
 
 def bilateral_features(image, theta_alpha, theta_beta):
@@ -207,7 +208,7 @@ def test_devices_without_sparse_matrices_gather(monkeypatch):
 
 
 def test_lattices_are_built_once_and_serve_training_after_inference():
-    kernels = ImageKernels([spatial_kernel((6, 7), 2.5)])
+    kernels = ImageKernels([GaussianKernel((6, 7), 2.5)])
     made = []
 
     def build():
@@ -231,11 +232,11 @@ def test_rebuilt_lattices_are_the_same_to_the_bit():
 
 
 def test_large_pictures_are_embedded_in_pieces(monkeypatch):
-    from instance_crf.crf import gaussian_filter
+    from instance_crf.crf import permutohedral_lattice
 
     features = bilateral_features(smooth_image(20, 30), 6.0, 9.0)
     whole = PermutohedralLattice(features)
-    monkeypatch.setattr(gaussian_filter, "_PIXELS_AT_A_TIME", 77)
+    monkeypatch.setattr(permutohedral_lattice, "_PIXELS_AT_A_TIME", 77)
     pieces = PermutohedralLattice(features)
     assert torch.equal(pieces.vertex, whole.vertex) and torch.equal(pieces.weight, whole.weight)
 
@@ -251,6 +252,6 @@ def test_bad_kernels_are_named():
         with pytest.raises(ValueError, match=message):
             GaussianKernel((4, 5), **options)
     with pytest.raises(ValueError, match="different sizes"):
-        ImageKernels([spatial_kernel((4, 5), 1.0), spatial_kernel((5, 4), 1.0)])
+        ImageKernels([GaussianKernel((4, 5), 1.0), GaussianKernel((5, 4), 1.0)])
     with pytest.raises(ValueError, match="theta is too small"):
         PermutohedralLattice(spatial_features(2, 2, 1e-12))

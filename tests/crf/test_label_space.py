@@ -16,8 +16,6 @@ def test_two_classes_own_different_parts():
     space = build_label_space(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 0]))
     assert space.label_instance.tolist() == [0, 1, 2, 2, 3]
     assert space.label_part.tolist() == [0, 2, 1, 3, 2]
-    odd, even = [False, True, False], [True, False, True]
-    assert space.owns().tolist() == [odd, even, odd]
 
 
 def test_label_index_inverts_the_index_vectors():

@@ -3,9 +3,9 @@ import torch
 
 from instance_crf.crf import mean_field as mean_field_module
 from instance_crf.crf.gaussian_filter import (
+    GaussianKernel,
     ImageKernels,
     bilateral_kernel,
-    spatial_kernel,
 )
 from instance_crf.crf.mean_field import in_reverse, mean_field
 
@@ -16,7 +16,7 @@ def problem(labels=4, seed=0, side=SIDE):
     generator = torch.Generator().manual_seed(seed)
     unary = 2 * torch.rand(side * side, labels, dtype=torch.float64, generator=generator)
     image = 255 * torch.rand(3, side, side, dtype=torch.float64, generator=generator)
-    return unary, ImageKernels([bilateral_kernel(image, 6.0, 90.0), spatial_kernel((side,) * 2, 2)])
+    return unary, ImageKernels([bilateral_kernel(image, 6.0, 90.0), GaussianKernel((side,) * 2, 2)])
 
 
 def weights_of(*values):

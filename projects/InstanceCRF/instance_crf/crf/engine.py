@@ -24,7 +24,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from .gaussian_filter import NORMALIZATIONS, ImageKernels, bilateral_kernel, spatial_kernel
+from .gaussian_filter import NORMALIZATIONS, GaussianKernel, ImageKernels, bilateral_kernel
 from .validation import check_choice, check_support
 
 __all__ = ["BACKENDS", "BackendError", "infer"]
@@ -205,7 +205,7 @@ def _difference(mean_field, device: torch.device) -> float:
     kernels = ImageKernels(
         [
             bilateral_kernel(127 + 60 * waves[:3], 6.0, 50.0),
-            spatial_kernel((height, width), 2.0),
+            GaussianKernel((height, width), 2.0),
         ]
     )
     support = waves[3].flatten().abs()

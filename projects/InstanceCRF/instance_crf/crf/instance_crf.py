@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .engine import BACKENDS, infer
-from .gaussian_filter import NORMALIZATIONS, ImageKernels, bilateral_kernel, spatial_kernel
+from .gaussian_filter import NORMALIZATIONS, GaussianKernel, ImageKernels, bilateral_kernel
 from .label_space import LabelSpace, build_label_space
 from .labelling import Labelling
 from .potentials import (
@@ -254,7 +254,7 @@ class DenseInstanceCRF(nn.Module):
         return ImageKernels(
             [
                 bilateral_kernel(image, self.theta_alpha, self.theta_beta),
-                spatial_kernel(tuple(image.shape[-2:]), self.theta_gamma),
+                GaussianKernel(tuple(image.shape[-2:]), self.theta_gamma),
             ]
         )
 

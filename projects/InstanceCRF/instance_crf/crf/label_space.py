@@ -58,19 +58,6 @@ class LabelSpace:
         )
         return table
 
-    def owns(self) -> Tensor:
-        """(D, P) bool: whether detection i owns part j + 1."""
-        return self.label_index()[1:, 1:] >= 0
-
-    def to(self, device: torch.device | str) -> LabelSpace:
-        """The same label space with its index vectors on ``device``."""
-        return LabelSpace(
-            self.label_instance.to(device),
-            self.label_part.to(device),
-            self.num_detections,
-            self.num_parts,
-        )
-
 
 def build_label_space(object_classes: Tensor, part_owner: Tensor) -> LabelSpace:
     """The label set {(0, 0)} and every (i, j) with part j owned by the class of detection i.

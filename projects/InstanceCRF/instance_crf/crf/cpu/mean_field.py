@@ -60,7 +60,7 @@ def mean_field(
     """Log-marginals after ``num_iterations`` updates; see `engine.infer`."""
     num_threads = 1 if unary.numel() < _SMALL else torch.get_num_threads()
     plan = kernels.built(("plan", num_threads), lambda: Plan(kernels, num_threads))
-    factors = plan.normalization(normalization, None if support is None else support.numpy())
+    factors = plan.factors(normalization, support)
     keep = torch.is_grad_enabled() and (unary.requires_grad or weights.requires_grad)
     unary = unary.contiguous()
     if keep:

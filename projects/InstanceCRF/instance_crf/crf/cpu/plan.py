@@ -13,8 +13,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..gaussian_filter import SUPPORT_FLOOR, ImageKernels
+from ..gaussian_filter import ImageKernels, normalization_factors
 from .blur import END, blur_chains, merge_rows
 from .jit import kernel
 from .lattice import KeyLayout, build_lattice, key_layout, tile_order
@@ -24,7 +26,6 @@ from .threads import run_tasks, split_range
 __all__ = ["Plan", "key_layouts"]
 
 _LINE_BYTES = 64
-_TINY = np.float32(1e-20)
 
 
 def key_layouts(kernels: ImageKernels) -> list[KeyLayout]:
@@ -140,18 +141,20 @@ class Plan:
             index += 1
         return index
 
-    def normalization(
-        self, normalization: str, support: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K) float32 factors before and after the kernels; see NormalizedFilter."""
-        norm, ones = self._ones, np.float32(1)
+    def factors(self, normalization: str, support: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """(N, K) float32 factors before and after the kernels; see `normalization_factors`.
+
+        Args:
+            support: (N,) float32 in the usual order of pixels, or None.
+        """
+        reach = None
         if support is not None:
-            ones = support[self.corners.order][:, None]
-            norm = np.maximum(self._filter_number(ones[:, 0]), np.float32(SUPPORT_FLOOR) * norm)
-        if normalization == "after":
-            return np.broadcast_to(ones, norm.shape).copy(), 1 / (norm + _TINY)
-        root = 1 / np.sqrt(norm + _TINY)
-        return ones * root, root
+            support = support[torch.from_numpy(self.corners.order)]
+            reach = torch.from_numpy(self._filter_number(support.numpy()))
+            support = support[:, None]
+        ones = torch.from_numpy(self._ones)
+        factors = normalization_factors(ones, normalization, support, reach)
+        return factors[0].numpy(), factors[1].numpy()
 
     def _filter_number(self, numbers: np.ndarray) -> np.ndarray:
         """(N, K) each kernel's sums of (N,) numbers, both in the order of the pixels."""

@@ -16,10 +16,10 @@ import triton
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..gaussian_filter import SUPPORT_FLOOR, ImageKernels
+from ..gaussian_filter import ImageKernels, normalization_factors
 from .kernels import blur, sum_rows
 
-__all__ = ["JointLattice", "join_lattices", "normalization_factors", "run"]
+__all__ = ["JointLattice", "join_lattices", "run"]
 
 _SEGMENT = 64
 """Most pairs summed in one go: a vertex has anything from one to many thousands."""
@@ -28,7 +28,6 @@ _TILE, _WARPS = 512, 1
 sum."""
 _LABELS_PER_TILE = 64
 """Labels of such a program at most."""
-_TINY = 1e-20
 
 
 class JointLattice(NamedTuple):
@@ -73,6 +72,18 @@ class JointLattice(NamedTuple):
             run(blur, grid, *arguments, **options)
             values, spare = spare, values
         return values
+
+    def factors(
+        self, ones: Tensor, normalization: str, support: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(K, N) float32 factors before and after the kernels; see `normalization_factors`.
+
+        Args:
+            ones: (K, N) sums K 1.
+            support: (N,), or None.
+        """
+        reach = None if support is None else self.filter_number(support)
+        return normalization_factors(ones, normalization, support, reach)
 
     def filter_number(self, number: Tensor) -> Tensor:
         """(K, N) each kernel's sums of (N,) float32 numbers."""
@@ -188,23 +199,3 @@ def _join_neighbours(neighbours: list[Tensor], rows: list[int]) -> Tensor:
         place = joint[: len(of_kernel), :, start:end]
         place.copy_(of_kernel).add_(start).masked_fill_(of_kernel == end - start, rows[-1])
     return joint
-
-
-def normalization_factors(
-    joint: JointLattice, norm: Tensor, normalization: str, support: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """(K, N) float32 factors before and after the kernels; see NormalizedFilter.
-
-    Args:
-        norm: (K, N) sums K 1.
-        support: (N,) f, or None for ones.
-    """
-    if support is None:
-        given = torch.ones_like(norm)
-    else:
-        norm = torch.maximum(joint.filter_number(support), SUPPORT_FLOOR * norm)
-        given = support.expand_as(norm).contiguous()
-    if normalization == "after":
-        return given, (norm + _TINY).reciprocal()
-    root = (norm + _TINY).rsqrt()
-    return given * root, root

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..gaussian_filter import ImageKernels
 from ..mean_field import in_reverse, iterate
 from .kernels import pullback, update
-from .lattice import JointLattice, join_lattices, normalization_factors, run
+from .lattice import JointLattice, join_lattices, run
 
 __all__ = ["is_compiled", "mean_field", "supports"]
 
@@ -69,11 +69,11 @@ def mean_field(
     """Log-marginals after some updates, strided like ``unary``; see `engine.infer`."""
     # One lattice per stream: another one might read it too early, or after it was freed.
     stream = torch.cuda.current_stream(unary.device) if unary.is_cuda else None
-    joint, norm = kernels.built(
+    joint, ones = kernels.built(
         ("triton", unary.device, stream), lambda: join_lattices(kernels, unary.device)
     )
     with torch.no_grad():
-        factors = normalization_factors(joint, norm, normalization, support)
+        factors = joint.factors(ones, normalization, support)
     keep = torch.is_grad_enabled() and (unary.requires_grad or weights.requires_grad)
     if keep:
         return _MeanField.apply(unary, weights, joint, factors, num_iterations)
