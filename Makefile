@@ -40,7 +40,9 @@ install: .venv/.installed
 	$(BIN)/pip install --no-deps --no-build-isolation -e .
 	touch $@
 
-# What the demo and the tests wrote; the environment stays (rm -rf .venv removes that too).
+# What the demo and the tests wrote, and compiled kernels; the environment stays (rm -rf .venv
+# removes that too).
 clean:
 	rm -rf $(DEMO) datasets/synthetic_people datasets/synthetic_crowd build
 	rm -rf .pytest_cache .ruff_cache .hypothesis projects/InstanceCRF/*.egg-info
+	rm -rf projects/InstanceCRF/instance_crf/crf/cpu/__pycache__

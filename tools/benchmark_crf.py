@@ -1,24 +1,29 @@
 #!/usr/bin/env python
-"""Time the Instance CRF: our variants, and pydensecrf where it is installed, in one run.
+"""Time the dense CRFs against pydensecrf, where it is installed, in one run.
 
     python tools/benchmark_crf.py
-    python tools/benchmark_crf.py --detections 5 50 --sizes 500x375 --repeats 9 --json crf.json
+    python tools/benchmark_crf.py --detections 5 50 --labels --sizes 500x375 --json crf.json
+    python tools/benchmark_crf.py --photographs FOLDER
     python tools/benchmark_crf.py --device cuda --sizes 512x512 --detections 10
 
-Pictures are synthetic people; Q is what a part head gives (peaked inside parts, soft at their
-borders), and a flat Q is the worst case for dropping labels. The first boxes are those of the
-people, the rest are false positives. All variants use symmetric normalisation, as pydensecrf does.
+Two models: the Instance CRF of D detections of six parts, from Q, boxes and image to the label maps
+(``--detections``), and DenseCRF on L labels, from logits and image to the log-marginals
+(``--labels``). Pictures are synthetic people; Q is what a part head gives, peaked inside parts and
+soft at their borders; the first boxes are those of the people, the rest are false positives. With
+``--photographs`` they are photographs with a part model's own, softer Q: ``photos/NAME.jpg``,
+``q/NAME.npz`` (``person_logit`` (1, h, w) and ``part_logits`` (24, h, w) of BodyPix, corners
+aligned) and ``boxes/*.json`` ({NAME: {"boxes": ..., "scores": ...}}). All use symmetric
+normalisation, as pydensecrf does.
 
-Variants take turns within each repetition. A time is the median over the repetitions with the
-quartiles beside it; a speed-up is the median of the ratios to pydensecrf (or, without it, to the
-exact variant) within a repetition, which a noisy machine disturbs least. Forward is everything from
-Q, boxes and image to the label maps, nothing cached from earlier images; backward is that of the
-log-probabilities of a label per pixel. pydensecrf gets the unary energies ready-made, runs on one
-thread and has no backward.
+Variants take turns within each repetition, in an order that changes. A time is the median over the
+repetitions with the quartiles beside it; a speed-up is the median of the ratios to pydensecrf (or,
+without it, to ours) within a repetition, which a noisy machine disturbs least. Ours makes the
+unaries and caches nothing between images; backward is that of the log-probabilities of a label per
+pixel. pydensecrf gets the unary energies ready-made, runs on one thread and has no backward.
 
-With ``--device cuda`` the exact variant is Triton's, beside the reference; inputs are on the device
-before the clock starts, and it stops when the device has finished. Peaks are then those of the
-device's memory above what was there before.
+With ``--device cuda`` ours is Triton's, beside the reference; inputs are on the device before the
+clock starts, and it stops when the device has finished. Peaks are then those of the device's memory
+above what was there before.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import platform
 import sys
 import time
@@ -38,10 +44,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from instance_crf.crf import DenseInstanceCRF
-from instance_crf.crf.gaussian_filter import spatial_filter
+from instance_crf.crf import DenseCRF, DenseInstanceCRF, Gaussian
 from instance_crf.crf.label_space import build_label_space
 from instance_crf.crf.potentials import box_term, global_term, unary_energy
+from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
 
 try:
@@ -54,73 +60,121 @@ NUM_PARTS = 6
 BILATERAL_WEIGHT, SPATIAL_WEIGHT = 4.0, 3.0
 
 
+# BodyPix's 24 parts as head, torso, upper arms, lower arms, upper legs, lower legs.
+BODYPIX_PARTS = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
+
+
 @dataclass(frozen=True)
 class Case:
-    """One input, for all variants."""
+    """One input, for all variants: of a model with ``detections``, or with ``labels``."""
 
     width: int
     height: int
-    detections: int
     thetas: tuple[float, float, float]
-    flat: bool
+    detections: int | None = None
+    labels: int | None = None
 
     def __str__(self) -> str:
         theta = ",".join(f"{value:g}" for value in self.thetas)
-        kind = "flat" if self.flat else "peaked"
-        return f"{self.width}x{self.height} D={self.detections} theta={theta} {kind}"
+        size = f"D={self.detections}" if self.labels is None else f"L={self.labels}"
+        return f"{self.width}x{self.height} {size} theta={theta}"
 
 
 @dataclass
 class Scene:
-    """The tensors of a case."""
+    """The tensors of an image: Q, boxes and scores, or logits (1, L, H, W); the image (3, H, W)."""
 
-    part_prob: torch.Tensor
-    boxes: torch.Tensor
-    scores: torch.Tensor
     image: torch.Tensor
+    part_prob: torch.Tensor | None = None
+    boxes: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
 
     def to(self, device: str) -> Scene:
         """The same on a device."""
-        return Scene(*(value.to(device) for value in vars(self).values()))
+        moved = (None if value is None else value.to(device) for value in vars(self).values())
+        return Scene(*moved)
 
 
-def make_scene(case: Case, index: int, seed: int = 0) -> Scene:
-    """Synthetic people with a part head's kind of Q; deterministic."""
-    sample = SyntheticPeople("hard", (case.height, case.width), seed=seed)[index]
+def make_scene(case: Case, index: int, photographs: Path | None = None, seed: int = 0) -> Scene:
+    """One of the pictures, with what the case's model takes; deterministic."""
     rng = np.random.default_rng((seed, index))
+    if photographs is None:
+        scene = _synthetic_scene(case, index, seed, rng)
+    else:
+        scene = _photograph(case, index, photographs, rng)
+    if case.labels is not None:
+        coarse = rng.standard_normal((case.labels, case.height // 16 + 1, case.width // 16 + 1))
+        coarse = torch.from_numpy(coarse.astype(np.float32))[None]
+        return Scene(scene.image, logits=2 * _resize(coarse, case))
+    return scene
+
+
+def _synthetic_scene(case: Case, index: int, seed: int, rng: np.random.Generator) -> Scene:
+    sample = SyntheticPeople("hard", (case.height, case.width), seed=seed)[index]
     one_hot = np.eye(NUM_PARTS + 1, dtype=np.float32)[sample.part_map]
     soft = cv2.GaussianBlur(one_hot, (0, 0), 2.0)
     coarse = rng.standard_normal((case.height // 8 + 1, case.width // 8 + 1, NUM_PARTS + 1))
     noise = cv2.resize(coarse.astype(np.float32), (case.width, case.height))
-    logits = 0.5 * noise + (0 if case.flat else 12 * soft)
-    if case.flat:
-        logits *= 0.1
-    part_prob = torch.softmax(torch.from_numpy(logits).permute(2, 0, 1), dim=0).contiguous()
-    boxes = _boxes(sample.object_map, case, rng)
-    scores = torch.from_numpy(np.sort(rng.uniform(0.5, 1.0, len(boxes)))[::-1].copy()).float()
-    image = torch.from_numpy(sample.image).permute(2, 0, 1).float().contiguous()
-    return Scene(part_prob, torch.from_numpy(boxes), scores, image)
-
-
-def _boxes(object_map: np.ndarray, case: Case, rng: np.random.Generator) -> np.ndarray:
-    """Boxes of the people, then false positives of their sizes anywhere."""
+    logits = torch.from_numpy(0.5 * noise + 12 * soft).permute(2, 0, 1)
     boxes = []
-    for person in range(1, int(object_map.max()) + 1):
-        y, x = np.nonzero(object_map == person)
+    for person in range(1, int(sample.object_map.max()) + 1):
+        y, x = np.nonzero(sample.object_map == person)
         boxes.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
-    people = np.array(boxes, np.float32)
+    image = torch.from_numpy(sample.image).permute(2, 0, 1).float().contiguous()
+    part_prob = torch.softmax(logits, dim=0).contiguous()
+    return Scene(image, part_prob, *_with_false_positives(boxes, case, rng))
+
+
+def _photograph(case: Case, index: int, folder: Path, rng: np.random.Generator) -> Scene:
+    (found,) = folder.glob("boxes/*.json")
+    of_photos = json.loads(found.read_text())
+    outputs = sorted(folder.glob("q/*.npz"))
+    name = outputs[index * 7 % len(outputs)].stem  # neighbours are often of one source
+    pixels = read_image(folder / "photos" / f"{name}.jpg")
+    scale = np.array([case.width / pixels.shape[1], case.height / pixels.shape[0]] * 2)
+    pixels = cv2.resize(pixels, (case.width, case.height), interpolation=cv2.INTER_AREA)
+    with np.load(folder / "q" / f"{name}.npz") as output:
+        logits = {
+            key: torch.from_numpy(output[key]).float()[None] for key in output if "log" in key
+        }
+    person = torch.sigmoid(_resize(logits["person_logit"], case)[0])
+    parts = torch.softmax(_resize(logits["part_logits"], case)[0], dim=0)
+    merged = torch.zeros(NUM_PARTS, *person.shape[1:])
+    merged.index_add_(0, torch.tensor(BODYPIX_PARTS), parts)
+    boxes = [tuple(box) for box in np.array(of_photos[name]["boxes"]).reshape(-1, 4) * scale]
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float().contiguous()
+    part_prob = torch.cat([1 - person, person * merged])
+    return Scene(image, part_prob, *_with_false_positives(boxes, case, rng))
+
+
+def _resize(logits: torch.Tensor, case: Case) -> torch.Tensor:
+    """(1, C, h, w) -> (1, C, H, W), corners aligned."""
+    size = (case.height, case.width)
+    return torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True)
+
+
+def _with_false_positives(
+    boxes: list[tuple], case: Case, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As many boxes as wanted: those given, then others of their sizes anywhere; and scores."""
+    people = np.array(boxes, np.float32).reshape(-1, 4)
     sizes = people[:, 2:] - people[:, :2]
-    while len(boxes) < case.detections:
+    if not boxes:
+        sizes = np.array([[case.width, case.height]], np.float32) / 4
+    while len(boxes) < (case.detections or 0):
         size = sizes[rng.integers(len(sizes))] * rng.uniform(0.5, 1.0)
         corner = rng.uniform(0, 1, 2) * (np.array([case.width, case.height]) - size)
         boxes.append((*corner, *(corner + size)))
-    return np.array(boxes[: case.detections], np.float32)
+    boxes = torch.from_numpy(np.array(boxes[: case.detections], np.float32))
+    scores = np.sort(rng.uniform(0.5, 1.0, len(boxes)))[::-1].astype(np.float32)
+    return boxes, torch.from_numpy(scores)
 
 
-class Ours:
-    """DenseInstanceCRF with some options."""
+class InstanceVariant:
+    """DenseInstanceCRF."""
 
-    def __init__(self, case: Case, device: str, **options) -> None:
+    def __init__(self, case: Case, device: str, backend: str) -> None:
         self.crf = DenseInstanceCRF(
             num_iterations=ITERATIONS,
             theta_alpha=case.thetas[0],
@@ -129,18 +183,14 @@ class Ours:
             bilateral_weight=BILATERAL_WEIGHT,
             spatial_weight=SPATIAL_WEIGHT,
             normalization="symmetric",
-            **options,
+            backend=backend,
         ).to(device)
 
-    def forward(self, scene: Scene) -> object:
-        _forget_image_sizes()
+    def forward(self, scene: Scene) -> None:
         with torch.no_grad():
-            labelling = self.crf(scene.part_prob, scene.boxes, scene.scores, scene.image)
-            labelling.argmax()
-        return labelling
+            self.crf(scene.part_prob, scene.boxes, scene.scores, scene.image).argmax()
 
     def forward_backward(self, scene: Scene) -> None:
-        _forget_image_sizes()
         part_prob = scene.part_prob.clone().requires_grad_()
         labelling = self.crf(part_prob, scene.boxes, scene.scores, scene.image)
         objects, parts = labelling.argmax()
@@ -153,19 +203,48 @@ class Ours:
         return result.flatten(1).cpu().numpy()
 
 
+class DenseVariant:
+    """DenseCRF."""
+
+    def __init__(self, case: Case, device: str, backend: str) -> None:
+        alpha, beta, gamma = case.thetas
+        kernels = [
+            Gaussian(position=alpha, colour=beta, weight=BILATERAL_WEIGHT),
+            Gaussian(position=gamma, weight=SPATIAL_WEIGHT),
+        ]
+        options = {"num_iterations": ITERATIONS, "normalization": "symmetric", "backend": backend}
+        self.crf = DenseCRF(kernels, **options).to(device)
+
+    def forward(self, scene: Scene) -> torch.Tensor:
+        with torch.no_grad():
+            return self.crf(scene.logits, scene.image[None])
+
+    def forward_backward(self, scene: Scene) -> None:
+        logits = scene.logits.clone().requires_grad_()
+        log_marginals = self.crf(logits, scene.image[None])
+        labels = scene.logits.argmax(dim=1)
+        torch.nn.functional.nll_loss(log_marginals, labels).backward()
+
+    def marginals(self, scene: Scene) -> np.ndarray:
+        return self.forward(scene)[0].exp().flatten(1).cpu().numpy()
+
+
 class PyDenseCRF:
     """pydensecrf on the same unaries; inference leaves the marginals, there is no backward."""
 
     def __init__(self, case: Case) -> None:
         self.thetas = case.thetas
-        self.energy: tuple[int, np.ndarray] | None = None
 
     def prepare(self, scene: Scene) -> None:
         """Unary energies, outside of what is timed."""
-        owner = torch.zeros(NUM_PARTS, dtype=torch.int64)
-        space = build_label_space(torch.zeros(len(scene.boxes), dtype=torch.int64), owner)
-        psi_box = box_term(scene.part_prob, scene.boxes, scene.scores, space)
-        energy = unary_energy(psi_box, global_term(scene.part_prob, space), 1.0, 1.0, 1e-8)
+        if scene.logits is not None:
+            energy = -scene.logits[0]
+        else:
+            owner = torch.zeros(NUM_PARTS, dtype=torch.int64)
+            space = build_label_space(torch.zeros(len(scene.boxes), dtype=torch.int64), owner)
+            size = scene.image.shape[1:]
+            factor = box_term(scene.boxes, scene.scores, *size) + global_term(scene.boxes, *size)
+            energy = unary_energy(scene.part_prob, factor, space, 1e-8).permute(2, 0, 1)
         self.energy = energy.flatten(1).contiguous().numpy()
         self.image = scene.image.permute(1, 2, 0).byte().contiguous().numpy()
 
@@ -181,44 +260,32 @@ class PyDenseCRF:
     marginals = forward
 
 
-def _forget_image_sizes() -> None:
-    """Empties what is cached between images of the same size: the next may have another."""
-    from instance_crf.crf.cpu import inference, lattice
-
-    for cached in (inference.spatial_lattice, inference._everywhere):
-        cached.cache_clear()
-    for cached in (lattice.tile_order, lattice.tile_positions):
-        cached.cache_clear()
-    spatial_filter.cache_clear()
-
-
 def make_variants(case: Case, args: argparse.Namespace) -> dict[str, object]:
     """The variants by name; the first is what others are compared with."""
-    if args.device == "cuda":
-        return {
-            "exact": Ours(case, "cuda", backend="triton"),
-            "reference": Ours(case, "cuda", backend="torch"),
-        }
+    ours = InstanceVariant if case.labels is None else DenseVariant
     variants: dict[str, object] = {}
-    if pydensecrf is not None and not args.no_peers:
+    if args.device == "cpu" and pydensecrf is not None and not args.no_peers:
         variants["pydensecrf"] = PyDenseCRF(case)
-    variants["exact"] = Ours(case, "cpu")
-    variants["dropping"] = Ours(case, "cpu", drop_threshold=args.drop_threshold)
-    if args.reference:
-        variants["reference"] = Ours(case, "cpu", backend="torch")
+    variants["ours"] = ours(case, args.device, "auto")
+    if args.reference or args.device == "cuda":
+        variants["reference"] = ours(case, args.device, "torch")
     return variants
 
 
 def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
     """Times, speed-ups, peaks and errors of all variants on one case."""
-    scenes = [make_scene(case, index).to(args.device) for index in range(args.scenes)]
+    scenes = [
+        make_scene(case, index, args.photographs).to(args.device) for index in range(args.scenes)
+    ]
     variants = make_variants(case, args)
     jobs = [(name, "forward") for name in variants]
     jobs += [(name, "forward_backward") for name in variants if name != "pydensecrf"]
     times: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
+    rng = np.random.default_rng(0)
     for repetition in range(args.repeats + 1):
         scene = scenes[repetition % len(scenes)]
-        for name, what in jobs:
+        # Who comes right after another one finds its memory still there.
+        for name, what in rng.permutation(jobs).tolist():
             progress.set_postfix_str(f"{case}, {name} {what}")
             variant = variants[name]
             if name == "pydensecrf":
@@ -248,11 +315,6 @@ def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
         "case": {**asdict(case), "iterations": ITERATIONS},
         "speedup_over": base,
         "rows": rows,
-        "active_fraction": (
-            variants["dropping"].forward(scenes[0]).active_fraction
-            if "dropping" in variants
-            else None
-        ),
         "errors": _errors(variants, scenes),
     }
 
@@ -264,8 +326,7 @@ def _quartiles(values) -> dict[str, float]:
 
 def _errors(variants: dict, scenes: list[Scene]) -> dict[str, dict[str, float]]:
     """Largest difference of a marginal, and share of pixels with the same label."""
-    others = ("dropping", "pydensecrf", "reference")
-    pairs = [(other, "exact") for other in others if other in variants]
+    pairs = [(other, "ours") for other in ("pydensecrf", "reference") if other in variants]
     result = {}
     for name, against in pairs:
         worst, same = 0.0, 1.0
@@ -340,8 +401,6 @@ def print_table(results: list[dict]) -> None:
                 f"{'':44} {pair}: same label {100 * error['same_label']:.3f} %, "
                 f"largest difference of a marginal {error['max_marginal']:.1e}"
             )
-        if result["active_fraction"] is not None:
-            print(f"{'':44} labels kept with dropping: {100 * result['active_fraction']:.1f} %")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -365,19 +424,30 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--detections", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument(
-        "--sizes", type=parse_size, nargs="+", default=[(500, 375), (1024, 1024)], metavar="WxH"
+        "--detections", type=int, nargs="*", default=[5, 20, 50], help="of the Instance CRF"
     )
+    parser.add_argument(
+        "--labels",
+        type=int,
+        nargs="*",
+        default=[2, 21, 150],
+        help="of DenseCRF",
+    )
+    parser.add_argument("--sizes", type=parse_size, nargs="+", default=[(500, 375)], metavar="WxH")
     parser.add_argument(
         "--thetas",
         type=parse_thetas,
         nargs="+",
-        default=[(49.0, 5.0, 3.0), (80.0, 13.0, 3.0)],
+        default=[(49.0, 5.0, 3.0)],
         metavar="ALPHA,BETA,GAMMA",
     )
-    parser.add_argument("--part-prob", choices=["peaked", "flat", "both"], default="both")
-    parser.add_argument("--drop-threshold", type=float, default=0.005, help="delta of 'dropping'")
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        default=os.environ.get("INSTANCE_CRF_REAL"),
+        help="folder of photographs (default: $INSTANCE_CRF_REAL, else synthetic people)",
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="ours")
     parser.add_argument("--repeats", type=int, default=5)
@@ -391,13 +461,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
-    kinds = {"peaked": [False], "flat": [True], "both": [False, True]}[args.part_prob]
     cases = [
-        Case(*size, detections, thetas, flat)
+        Case(*size, thetas, **{what: count})
         for size in args.sizes
         for thetas in args.thetas
-        for flat in kinds
-        for detections in args.detections
+        for what in ("detections", "labels")
+        for count in getattr(args, what)
     ]
     results = []
     with tqdm(total=len(cases) * (args.repeats + 1), disable=None) as progress:
@@ -407,7 +476,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.device == "cuda":
         processor = torch.cuda.get_device_name()
     print(f"{processor}, torch {torch.__version__}, ", end="")
-    print(f"{args.threads} threads for ours, {args.repeats} repetitions")
+    source = "synthetic people" if args.photographs is None else "photographs"
+    print(f"{args.threads} threads for ours, {args.repeats} repetitions, {source}")
     print_table(results)
     if args.json:
         temporary = args.json.with_name(args.json.name + ".tmp")
