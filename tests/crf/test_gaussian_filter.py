@@ -247,6 +247,8 @@ def test_bad_kernels_are_named():
         ({}, "theta, features or both"),
         ({"theta": 0.0}, "theta is 0"),
         ({"features": features[0]}, "features"),
+        ({"features": features, "bandwidths": (1.0,)}, "1 bandwidths for 2"),
+        ({"features": features, "bandwidths": (1.0, 0.0)}, "bandwidths are"),
         ({"features": features[:, 1:]}, "features"),
     ]:
         with pytest.raises(ValueError, match=message):

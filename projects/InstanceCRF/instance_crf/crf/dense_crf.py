@@ -174,8 +174,10 @@ class DenseCRF(nn.Module):
         kernels = []
         for each in self.kernels:
             compared = [(image, each.colour), (features, each.features)]
-            rows = [value[b].detach() / theta for value, theta in compared if theta is not None]
-            kernels.append(GaussianKernel(size, each.position, torch.cat(rows) if rows else None))
+            compared = [(value[b], theta) for value, theta in compared if theta is not None]
+            bandwidths = tuple(theta for value, theta in compared for _ in value)
+            rows = torch.cat([value for value, _ in compared]) if compared else None
+            kernels.append(GaussianKernel(size, each.position, rows, bandwidths))
         return ImageKernels(kernels)
 
     def _check(

@@ -54,12 +54,14 @@ class GaussianKernel:
     Attributes:
         size: (H, W) of the image.
         theta: bandwidth of the position in pixels, or None if the position does not count.
-        features: (C, H, W) further features in units of their bandwidth, or None.
+        features: (C, H, W) further features, or None.
+        bandwidths: (C,) of the features, in their own units; () stands for ones.
     """
 
     size: tuple[int, int]
     theta: float | None = None
     features: Tensor | None = None
+    bandwidths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.theta is None and self.features is None:
@@ -73,25 +75,38 @@ class GaussianKernel:
                 f"features have shape {tuple(self.features.shape)}, but must be (C, H, W) with "
                 f"(H, W) = {self.size}."
             )
+        if len(self.bandwidths) not in (0, len(self.features)):
+            raise ValueError(
+                f"There are {len(self.bandwidths)} bandwidths for {len(self.features)} features."
+            )
+        if not all(bandwidth > 0 for bandwidth in self.bandwidths):
+            raise ValueError(f"bandwidths are {self.bandwidths}, but must be > 0.")
+
+    @property
+    def thetas(self) -> tuple[float, ...]:
+        """(F,) bandwidths of x and y, if the position counts, and of the features."""
+        position = () if self.theta is None else (self.theta, self.theta)
+        count = 0 if self.features is None else len(self.features)
+        return position + (self.bandwidths or (1.0,) * count)
 
     @property
     def num_features(self) -> int:
         """F."""
-        position = 0 if self.theta is None else 2
-        return position + (0 if self.features is None else self.features.shape[0])
+        return len(self.thetas)
 
     def feature_rows(self, device: torch.device | str) -> Tensor:
-        """(N, F) float64 features on a device: x/theta, y/theta, then the others."""
+        """(N, F) float64 features in units of their bandwidths: x, y, then the others."""
         columns = []
         if self.theta is not None:
             y, x = torch.meshgrid(
                 *(torch.arange(n, device=device, dtype=torch.float64) for n in self.size),
                 indexing="ij",
             )
-            columns += [x.flatten() / self.theta, y.flatten() / self.theta]
+            columns += [x.flatten(), y.flatten()]
         if self.features is not None:
             columns += self.features.detach().flatten(1).to(device, torch.float64).unbind()
-        return torch.stack(columns, dim=1)
+        scaled = [column / theta for column, theta in zip(columns, self.thetas, strict=True)]
+        return torch.stack(scaled, dim=1)
 
     def lattice(self, device: torch.device) -> PermutohedralLattice:
         """The kernel's lattice on a device."""
@@ -108,10 +123,8 @@ def bilateral_kernel(image: Tensor, theta_alpha: float, theta_beta: float) -> Ga
         theta_alpha: in pixels.
         theta_beta: in units of colour, 0-255.
     """
-    if image.dtype != torch.float64:
-        image = image.float()
     height, width = image.shape[-2:]
-    return GaussianKernel((height, width), theta_alpha, image.detach() / theta_beta)
+    return GaussianKernel((height, width), theta_alpha, image, (theta_beta,) * len(image))
 
 
 class ImageKernels:

@@ -67,17 +67,15 @@ def key_layout(gaussian: GaussianKernel) -> KeyLayout:
     dim = gaussian.num_features
     if dim + 1 > 2**_RANK_BITS:
         raise LatticeRangeError(f"takes at most 7 features, but a kernel has {dim}.")
-    theta, low, high = [], [], []
+    low, high = [], []
     if gaussian.theta is not None:
-        theta += [gaussian.theta] * 2
         low, high = [0.0, 0.0], [float(gaussian.size[1]), float(gaussian.size[0])]
     if gaussian.features is not None:
-        rows = gaussian.features.flatten(1)
-        theta += [1.0] * len(rows)
+        rows = gaussian.features.detach().flatten(1)
         low += rows.amin(dim=1).tolist()
         high += rows.amax(dim=1).tolist()
     axis = np.arange(1, dim + 1)
-    scale = (dim + 1) * np.sqrt(2 / 3) / np.sqrt(axis * (axis + 1)) / np.array(theta)
+    scale = (dim + 1) * np.sqrt(2 / 3) / np.sqrt(axis * (axis + 1)) / np.array(gaussian.thetas)
     lowest, highest = _coordinate_range(np.array(low) * scale, np.array(high) * scale)
     # Written so that a nan fails.
     if not max(abs(lowest).max(), abs(highest).max()) <= _MAX_STEPS:
@@ -160,7 +158,7 @@ def build_lattice(
     """
     features = np.empty((0, 1), np.float32)
     if gaussian.features is not None:
-        features = gaussian.features.float().contiguous().flatten(1).numpy()
+        features = gaussian.features.detach().float().contiguous().flatten(1).numpy()
     simplices = np.empty(len(order), np.int64)
     embed = (order, gaussian.size[1], features, layout, simplices, weight, column)
     run_tasks([(_embed, (a, b, *embed)) for a, b in split_range(len(order), num_threads)])
