@@ -147,6 +147,35 @@ def test_half_precision_strides_and_autocast():
     torch.testing.assert_close(half, expected, atol=0.1, rtol=0.1)
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e5, 1e7, -1e9, -3e38])
+def test_what_all_labels_share_leaves_probabilities(offset):
+    """Also where all labels were masked away."""
+    inputs = scene()
+    inputs["logits"][..., :4] += offset
+    actual, expected = (DenseCRF(KERNELS, backend=name)(**inputs) for name in ("numba", "torch"))
+    torch.testing.assert_close(actual.exp().sum(1), torch.ones(2, 8, 9), atol=1e-5, rtol=0)
+    if abs(offset) < 1e4:  # beyond it, rounding of logits + messages decides
+        torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_gradient_that_is_no_number_stays_visible(backend):
+    inputs = scene()
+    crf = DenseCRF(KERNELS, backend=backend)
+    logits = inputs["logits"].clone().requires_grad_()
+    result = crf(**{**inputs, "logits": logits})
+    (result * torch.where(torch.arange(9) == 4, torch.nan, 1.0)).sum().backward()
+    assert torch.isnan(logits.grad).any() and torch.isnan(crf.raw_weights.grad).any()
+
+
+@pytest.mark.parametrize("logits", [torch.float32, torch.float64])
+@pytest.mark.parametrize("module", [torch.float32, torch.float64])
+def test_mixed_precision_of_module_and_logits(logits, module):
+    inputs = scene()
+    crf = DenseCRF(iter(KERNELS), num_labels=3).to(module)
+    assert crf(**{**inputs, "logits": inputs["logits"].to(logits)}).dtype == logits
+
+
 def test_state_depends_on_kernels_alone():
     one, other = DenseCRF(KERNELS), DenseCRF(KERNELS, normalization="symmetric", num_iterations=1)
     one(**scene(labels=7))
@@ -178,6 +207,7 @@ def test_bad_options_are_named():
         ({"position": 0.0}, "position"),
         ({"colour": -1.0}, "colour"),
         ({"position": 1.0, "weight": 0.0}, "weight"),
+        ({"position": 1.0, "weight": torch.inf}, "weight"),
     ]:
         with pytest.raises(ValueError, match=message):
             Gaussian(**options)
@@ -195,7 +225,8 @@ GOOD = scene()
         ({"logits": GOOD["logits"] * torch.inf}, "logits must be finite"),
         ({"logits": GOOD["logits"][:, :2]}, "2 labels.*num_labels=3"),
         ({"image": None}, "image"),
-        ({"image": GOOD["image"][:1]}, "images"),
+        ({"image": GOOD["image"][:1]}, "image has shape"),
+        ({"image": GOOD["image"][0]}, "image has shape"),
         ({"image": GOOD["image"][..., :5]}, "image"),
         ({"image": GOOD["image"] / 255}, "0-255"),
         ({"features": None}, "features"),

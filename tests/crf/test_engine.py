@@ -147,6 +147,12 @@ def test_a_backend_forced_by_name_says_why_it_cannot(install):
         run(backend="numba")
 
 
+def test_what_a_backend_declines_does_not_check_it(install):
+    fake = install(Fake(reason="has the hiccups."))
+    run()
+    assert fake.calls == 0 and engine._works == {}
+
+
 @pytest.mark.parametrize("mode", ["inference", "autocast", "double"])
 def test_the_self_check_does_not_mind_the_mode_of_its_first_user(mode, monkeypatch):
     monkeypatch.setattr(engine, "_works", {})
@@ -212,6 +218,8 @@ def test_overwriting_gives_the_same_and_spares_what_is_learned():
         ({"support": torch.full((42,), torch.nan)}, "support"),
         ({"compatibility": torch.eye(3)}, "compatibility"),
         ({"backend": "cpp"}, "'cpp'"),
+        ({"backend": "cpp", "num_iterations": 0}, "'cpp'"),
+        ({"unary": make_unary().half()}, "float16"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -10,7 +10,7 @@ from instance_crf.crf.gaussian_filter import (
 from instance_crf.crf.permutohedral_lattice import (
     PermutohedralLattice,
     _enclosing_simplices,
-    _simplex_vertices,
+    _simplex_vertex,
 )
 
 
@@ -117,7 +117,7 @@ def test_vertices_and_neighbours_by_hand():
     image = torch.rand(3, 9, 8) * 60
     lattice = PermutohedralLattice(bilateral_features(image, 4.0, 20.0))
     rounded, rank, _ = _enclosing_simplices(bilateral_features(image, 4.0, 20.0))
-    vertices = _simplex_vertices(rounded, rank)
+    vertices = torch.stack([_simplex_vertex(rounded, rank, r) for r in range(6)], dim=1)
     coordinates = {}
     for pixel in range(72):
         for corner in range(6):
@@ -247,6 +247,7 @@ def test_bad_kernels_are_named():
         ({}, "theta, features or both"),
         ({"theta": 0.0}, "theta is 0"),
         ({"features": features[0]}, "features"),
+        ({"theta": 1.0, "bandwidths": (1.0,)}, "no features"),
         ({"features": features, "bandwidths": (1.0,)}, "1 bandwidths for 2"),
         ({"features": features, "bandwidths": (1.0, 0.0)}, "bandwidths are"),
         ({"features": features[:, 1:]}, "features"),

@@ -89,15 +89,15 @@ class DenseCRF(nn.Module):
         super().__init__()
         check_choice("normalization", normalization, NORMALIZATIONS)
         check_choice("backend", backend, BACKENDS)
-        if not kernels:
+        self.kernels = tuple(kernels)
+        if not self.kernels:
             raise ValueError("A DenseCRF needs at least one Gaussian kernel.")
         if num_labels is not None and not num_labels > 0:
             raise ValueError(f"num_labels is {num_labels}, but must be > 0, or None.")
-        self.kernels = tuple(kernels)
         self.num_iterations = check_iterations(num_iterations)
         self.normalization = normalization
         self.backend = backend
-        raw = [positive_parameter("weight", kernel.weight) for kernel in kernels]
+        raw = [positive_parameter("weight", kernel.weight) for kernel in self.kernels]
         self.raw_weights = nn.Parameter(torch.stack([parameter.detach() for parameter in raw]))
         self.compatibility = None if num_labels is None else nn.Parameter(torch.eye(num_labels))
 
@@ -149,7 +149,7 @@ class DenseCRF(nn.Module):
             if logits.dtype != torch.float64:
                 logits = logits.float()
             # Pixel by pixel: the labels of one lie side by side.
-            unary = -logits.permute(0, 2, 3, 1).contiguous()
+            unary = logits.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).neg_()
             results = [
                 infer(
                     unary[b].flatten(0, 1),
@@ -214,8 +214,10 @@ class DenseCRF(nn.Module):
                     f"{name} has shape {tuple(value.shape)}, but logits need {shape} (-1: any)."
                 )
         if image is not None:
-            if len(image) != batch:
-                raise ValueError(f"There are {len(image)} images for {batch} of logits.")
+            if image.dim() != 4 or len(image) != batch:
+                raise ValueError(
+                    f"image has shape {tuple(image.shape)}, but logits need ({batch}, 3, H, W)."
+                )
             for each in image:
                 check_image(each, tuple(size))
 

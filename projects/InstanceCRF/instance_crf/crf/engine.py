@@ -80,26 +80,24 @@ def infer(
         ValueError: if shapes, devices or options do not fit.
         BackendError: if the backend that is named cannot do it; says why.
     """
-    _check(unary, kernels, weights, normalization, support, compatibility)
+    _check(unary, kernels, weights, normalization, support, compatibility, backend)
     if num_iterations == 0 or len(kernels) == 0 or unary.shape[1] == 1:
         # Zero, in the graph of all that is learned: DistributedDataParallel needs all of it.
         learned = [weights] if compatibility is None else [weights, compatibility]
         return torch.log_softmax(-unary, dim=1) + 0.0 * sum(each.sum() for each in learned)
-    solver = _choose(backend, unary, kernels, compatibility)
     learns = torch.is_grad_enabled() and any(
         value is not None and value.requires_grad for value in (unary, weights, compatibility)
     )
+    options = {
+        "normalization": normalization,
+        "support": None if support is None else support.detach().to(unary.dtype),
+        "compatibility": None if compatibility is None else compatibility.to(unary.dtype),
+        "out": unary if overwrite and not learns else None,
+    }
+    weights = weights.to(unary.dtype)
+    solver = _choose(backend, unary, kernels, compatibility)
     with torch.autocast(unary.device.type, enabled=False):
-        return solver.mean_field(
-            unary,
-            kernels,
-            weights.to(unary.dtype),
-            num_iterations,
-            normalization=normalization,
-            support=None if support is None else support.detach().to(unary.dtype),
-            compatibility=compatibility,
-            out=unary if overwrite and not learns else None,
-        )
+        return solver.mean_field(unary, kernels, weights, num_iterations, **options)
 
 
 def _check(
@@ -109,10 +107,12 @@ def _check(
     normalization: str,
     support: Tensor | None,
     compatibility: Tensor | None,
+    backend: str,
 ) -> None:
-    if unary.dim() != 2 or unary.numel() == 0 or not unary.is_floating_point():
+    precise = unary.dtype in (torch.float32, torch.float64)
+    if unary.dim() != 2 or unary.numel() == 0 or not precise:
         raise ValueError(
-            f"unary must be floating point of shape (N, L), got {unary.dtype} of shape "
+            f"unary must be float32 or float64 of shape (N, L), got {unary.dtype} of shape "
             f"{tuple(unary.shape)}."
         )
     if tuple(weights.shape) != (len(kernels),):
@@ -125,36 +125,36 @@ def _check(
             f"{kernels.size[0]} x {kernels.size[1]}."
         )
     check_choice("normalization", normalization, NORMALIZATIONS)
+    check_choice("backend", backend, BACKENDS)
     check_support(support, len(unary))
     labels = unary.shape[1]
     if compatibility is not None and tuple(compatibility.shape) != (labels, labels):
         raise ValueError(
             f"compatibility has shape {tuple(compatibility.shape)}, but unary has {labels} labels."
         )
-    tensors = {"weights": weights, "support": support, "compatibility": compatibility}
-    for name, value in tensors.items():
+    tensors = [("weights", weights), ("support", support), ("compatibility", compatibility)]
+    tensors += [("a kernel's features", kernel.features) for kernel in kernels.kernels]
+    for name, value in tensors:
         if value is not None and value.device != unary.device:
-            raise ValueError(f"{name} is on {value.device}, but unary is on {unary.device}.")
+            raise ValueError(f"{name}: on {value.device}, but unary is on {unary.device}.")
 
 
 def _choose(
     backend: str, unary: Tensor, kernels: ImageKernels, compatibility: Tensor | None
 ) -> ModuleType:
     """The module of the backend that takes this problem."""
-    check_choice("backend", backend, BACKENDS)
-    name = _ACCELERATED.get(unary.device.type, "torch") if backend == "auto" else backend
-    if backend == "auto" and _broken(name, unary.device):
-        name = "torch"
-    try:
-        solver = _load(name)
-    except ImportError as error:
-        raise BackendError(f'backend="{name}" cannot be imported: {error}.') from error
-    reason = solver.supports(unary, kernels, compatibility)
-    if reason is None:
-        return solver
     if backend == "auto":
-        return _load("torch")
-    raise BackendError(f'backend="{name}" {reason}')
+        name = _ACCELERATED.get(unary.device.type, "torch")
+        fits = name != "torch" and _is_taken(name, unary, kernels, compatibility)
+        return _load(name if fits else "torch")
+    try:
+        solver = _load(backend)
+    except ImportError as error:
+        raise BackendError(f'backend="{backend}" cannot be imported: {error}.') from error
+    reason = solver.supports(unary, kernels, compatibility)
+    if reason is not None:
+        raise BackendError(f'backend="{backend}" {reason}')
+    return solver
 
 
 def _load(name: str) -> ModuleType:
@@ -162,15 +162,22 @@ def _load(name: str) -> ModuleType:
     return import_module(_MODULES[name], __package__)
 
 
-def _broken(name: str, device: torch.device) -> bool:
-    """Whether an accelerated backend does not work here; found out, and said, at its first use."""
+def _is_taken(
+    name: str, unary: Tensor, kernels: ImageKernels, compatibility: Tensor | None
+) -> bool:
+    """Whether "auto" takes an accelerated backend, which checks itself at its first use."""
+    device = unary.device
     key = (name, str(device))
-    if name == "torch" or key in _works:
-        return name != "torch" and not _works[key]
+    if _works.get(key) is False:
+        return False
     problem = None
     start = time.perf_counter()
     try:
         solver = _load(name)
+        if solver.supports(unary, kernels, compatibility) is not None:
+            return False
+        if key in _works:
+            return True
         new = not solver.is_compiled()
         if new:
             logger.warning("Compiling the CRF's %s kernels, once on this machine ...", name)
@@ -183,7 +190,7 @@ def _broken(name: str, device: torch.device) -> bool:
         if new:
             logger.warning("... compiled in %.0f s.", time.perf_counter() - start)
     except (torch.OutOfMemoryError, MemoryError):
-        return True  # for now: says nothing about the backend, so that the next call asks again
+        return False  # for now: says nothing about the backend, so that the next call asks again
     except Exception as error:  # of many kinds: no compiler, an old driver, an old device
         problem = repr(error)
     if problem is not None:
@@ -194,7 +201,7 @@ def _broken(name: str, device: torch.device) -> bool:
             problem,
         )
     _works[key] = problem is None
-    return problem is not None
+    return problem is None
 
 
 def _difference(mean_field, device: torch.device) -> float:

@@ -54,7 +54,7 @@ class GaussianKernel:
     Attributes:
         size: (H, W) of the image.
         theta: bandwidth of the position in pixels, or None if the position does not count.
-        features: (C, H, W) further features, or None.
+        features: (C, H, W) further features, or None; not copied, so they must stay as they are.
         bandwidths: (C,) of the features, in their own units; () stands for ones.
     """
 
@@ -69,6 +69,8 @@ class GaussianKernel:
         if self.theta is not None and not self.theta > 0:
             raise ValueError(f"theta is {self.theta}, but must be > 0.")
         if self.features is None:
+            if self.bandwidths:
+                raise ValueError(f"bandwidths are {self.bandwidths}, but there are no features.")
             return
         if self.features.dim() != 3 or tuple(self.features.shape[1:]) != self.size:
             raise ValueError(
@@ -104,7 +106,7 @@ class GaussianKernel:
             )
             columns += [x.flatten(), y.flatten()]
         if self.features is not None:
-            columns += self.features.detach().flatten(1).to(device, torch.float64).unbind()
+            columns += self.features.detach().flatten(1).to(device).double().unbind()
         scaled = [column / theta for column, theta in zip(columns, self.thetas, strict=True)]
         return torch.stack(scaled, dim=1)
 

@@ -46,11 +46,10 @@ class PermutohedralLattice:
         del parts
         # Many pixels share a simplex: its vertices are looked up once.
         simplices, simplex = _unique_rows(torch.cat([rounded, rank], dim=1))
-        vertices = _simplex_vertices(*simplices.tensor_split(2, dim=1))
-        index, self.neighbours = _connect(vertices.flatten(0, 1))
+        del rounded, rank
+        number, self.neighbours = _connect(*simplices.tensor_split(2, dim=1))
         self.num_vertices = self.neighbours.shape[2]
-        self.weight = weight
-        self.vertex = index.view(vertices.shape[:2])[simplex]
+        self.weight, self.vertex = weight, number[simplex]
         self._matrices: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def to(self, device: torch.device) -> PermutohedralLattice:
@@ -184,13 +183,11 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return rounded.int(), rank[:, :dim].int(), weights.float()
 
 
-def _simplex_vertices(rounded: Tensor, rank: Tensor) -> Tensor:
-    """(S, F + 1, F) coordinates of the vertices of simplices, see `_enclosing_simplices`."""
+def _simplex_vertex(rounded: Tensor, rank: Tensor, r: int) -> Tensor:
+    """(S, F) int64 coordinates of vertex r of simplices, see `_enclosing_simplices`."""
     dim = rank.shape[1]
-    # Vertex r adds r to the coordinates of rank <= F - r and r - (F + 1) to the others.
-    r = torch.arange(dim + 1, device=rank.device)[None, :, None]
-    offset = torch.where(rank[:, None] <= dim - r, r, r - (dim + 1))
-    return rounded[:, None].long() * (dim + 1) + offset
+    # It adds r to the coordinates of rank <= F - r and r - (F + 1) to the others.
+    return rounded.long() * (dim + 1) + torch.where(rank <= dim - r, r, r - (dim + 1))
 
 
 def _elevate(features: Tensor) -> Tensor:
@@ -209,56 +206,67 @@ def _elevate(features: Tensor) -> Tensor:
 
 def _unique_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct integer rows, sorted, and the index of each row among them."""
-    packed, _ = _pack(rows, margin=0)
-    if packed is None:
+    low, high = torch.aminmax(rows, dim=0)
+    strides = _strides(low, high)
+    if strides is None:
         return torch.unique(rows, dim=0, return_inverse=True)
-    distinct, index = torch.unique(packed, return_inverse=True)
+    distinct, index = torch.unique(_pack(rows, low, strides), return_inverse=True)
     unique = rows.new_empty(distinct.shape[0], rows.shape[1])
     unique[index] = rows
     return unique, index
 
 
-def _pack(rows: Tensor, *, margin: int) -> tuple[Tensor | None, list[int]]:
-    """Integer rows as single int64 keys in the same order, or None where 63 bits are too few.
+def _strides(low: Tensor, high: Tensor) -> list[int] | None:
+    """What a step of one in each coordinate adds to a key; None where 63 bits are too few.
 
-    Returns:
-        The keys, and what a step of one in each coordinate adds to a key: true as long as no
-        coordinate leaves the range of the rows by more than ``margin``.
+    Args:
+        low, high: (F,) range of the coordinates.
     """
-    low, high = (bound.long() for bound in torch.aminmax(rows, dim=0))
-    low, extent = low - margin, (high - low + 2 * margin + 1).tolist()
     strides = [1]
-    for count in reversed(extent):
+    for count in reversed((high.long() - low.long() + 1).tolist()):
         strides.insert(0, strides[0] * count)
-    size, *strides = strides
-    if size >= 2**63:
-        return None, strides
+    return None if strides[0] >= 2**63 else strides[1:]
+
+
+def _pack(rows: Tensor, low: Tensor, strides: list[int]) -> Tensor:
+    """(S, F) integer rows as (S,) int64 keys in the same order."""
     packed = torch.zeros_like(rows[:, 0], dtype=torch.int64)
     for column, stride in enumerate(strides):
-        packed += (rows[:, column] - low[column]) * stride
-    return packed, strides
+        packed += (rows[:, column].long() - low[column]) * stride
+    return packed
 
 
-def _connect(vertices: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers the distinct ones of (..., F) vertices, in the order of their coordinates.
+def _connect(rounded: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers the distinct vertices of simplices, in the order of their coordinates.
+
+    Args:
+        rounded, rank: (S, F), see `_enclosing_simplices`.
 
     Returns:
-        The number of each vertex, and (F + 1, 2, M) the neighbours of each number along each
+        (S, F + 1) number of each vertex, and (F + 1, 2, M) the neighbours of each number along each
         direction, M where there is none; both int32.
     """
-    dim = vertices.shape[1]
-    packed, strides = _pack(vertices, margin=dim + 1)
-    if packed is None:
-        keys, index = torch.unique(vertices, dim=0, return_inverse=True)
+    dim = rank.shape[1]
+    low, high = (bound.long() * (dim + 1) for bound in torch.aminmax(rounded, dim=0))
+    low, high = low - 2 * dim, high + 2 * dim  # a vertex of the simplex, and one step on
+    strides = _strides(low, high)
+    # One corner at a time: all coordinates of all vertices would be hundreds of bytes per pixel.
+    corners = (_simplex_vertex(rounded, rank, r) for r in range(dim + 1))
+    if strides is None:
+        vertices = torch.stack(list(corners), dim=1)
+        keys, number = torch.unique(vertices.flatten(0, 1), dim=0, return_inverse=True)
     else:
-        keys, index = torch.unique(packed, return_inverse=True)
+        packed = torch.stack([_pack(corner, low, strides) for corner in corners], dim=1)
+        keys, number = torch.unique(packed, return_inverse=True)
+        del packed
     count = keys.shape[0]
-    number = torch.arange(count, dtype=torch.int32, device=keys.device)
-    neighbours = number.new_full((dim + 1, 2, count + 1), count)
+    number = number.view(-1, dim + 1).int()
+    each = torch.arange(count, dtype=torch.int32, device=keys.device)
+    neighbours = each.new_full((dim + 1, 2, count + 1), count)
     for direction, (below, above) in enumerate(neighbours):
         # A step to a neighbour: F along one coordinate, -1 along all others.
         step = [dim if i == direction else -1 for i in range(dim)]
-        if packed is None:
+        if strides is None:
             found = _find_rows(keys, keys + keys.new_tensor(step))
         else:
             wanted = keys + sum(s * stride for s, stride in zip(step, strides, strict=True))
@@ -266,8 +274,8 @@ def _connect(vertices: Tensor) -> tuple[Tensor, Tensor]:
             found.masked_fill_(keys[found] != wanted, count)
         below[:count] = found
         # A step back from the neighbour below is where we came from.
-        above[found] = number
-    return index.int(), neighbours[..., :count].contiguous()
+        above[found] = each
+    return number, neighbours[..., :count].contiguous()
 
 
 def _find_rows(keys: Tensor, wanted: Tensor) -> Tensor:

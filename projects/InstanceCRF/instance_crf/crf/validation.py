@@ -5,6 +5,8 @@ Shape letters: D detections, P parts, H, W image height and width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -150,8 +152,8 @@ def positive_parameter(name: str, value: float) -> nn.Parameter:
 
 def check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}, but must be > 0.")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, but must be > 0 and finite.")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -45,7 +45,7 @@ class KeyLayout(NamedTuple):
     """
 
     scale: np.ndarray
-    """(F,) float32 factor of each feature, see _elevate in gaussian_filter."""
+    """(F,) float32 factor of each feature, see _elevate in permutohedral_lattice."""
     lowest: np.ndarray
     """(F,) int64 lowest coordinate of a rounded point, in steps of F + 1."""
     simplex_shift: np.ndarray
@@ -80,8 +80,8 @@ def key_layout(gaussian: GaussianKernel) -> KeyLayout:
     # Written so that a nan fails.
     if not max(abs(lowest).max(), abs(highest).max()) <= _MAX_STEPS:
         raise LatticeRangeError(
-            "works in float32, which the features of a kernel exceed: they spread over more than "
-            f"{_MAX_STEPS} bandwidths, or are not finite. A larger theta fits."
+            "works in float32, which the features of a kernel exceed: they spread over some "
+            f"{_MAX_STEPS} bandwidths or more, or are not finite. A larger theta fits."
         )
     lowest, highest = lowest.astype(np.int64), highest.astype(np.int64)
     simplex_shift = _bit_fields(highest - lowest, reserved=_RANK_BITS * dim)

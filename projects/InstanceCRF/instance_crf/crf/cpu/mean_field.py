@@ -90,6 +90,12 @@ class _MeanField(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         unary, weights, *kept = ctx.saved_tensors
+        if not torch.isfinite(grad.sum()):  # the kernels know finite numbers only
+            return (
+                torch.full_like(unary, torch.nan),
+                torch.full_like(weights, torch.nan),
+                *[None] * 3,
+            )
         inference = _Inference(unary, weights, ctx.plan, ctx.factors)
         kept = dict(zip(ctx.iterations, (values.numpy() for values in kept), strict=True))
         states = in_reverse(inference.advance, kept, ctx.num_iterations, ctx.interval)

@@ -41,7 +41,7 @@ PAD = 8
 
 _LANES = np.uint64(8)
 _LOWEST = np.float32(-1e30)
-"""Logit of a pad."""
+"""Logit of a pad, less the maximum of the labels: its exponential is 0."""
 _LINE = np.uint64(16)
 """float32 in a cache line."""
 _NEAR = np.uint64(64)
@@ -86,8 +86,8 @@ class Problem(NamedTuple):
 
 
 @kernel(inline=True)
-def _read_row(numbers, pixel, num_labels, factor, pad, row):
-    """factor * numbers of the pixel's labels into a row, ``pad`` into its pads."""
+def _read_row(numbers, pixel, num_labels, factor, row):
+    """factor * numbers of the pixel's labels into a row, 0 into its pads."""
     start = np.uint64(pixel) * np.uint64(num_labels)
     width = np.uint64(row.shape[0])
     if start + width <= np.uint64(numbers.shape[0]):
@@ -97,7 +97,7 @@ def _read_row(numbers, pixel, num_labels, factor, pad, row):
         for c in range(num_labels):
             row[c] = numbers[start + np.uint64(c)] * factor
     for c in range(num_labels, row.shape[0]):
-        row[c] = pad
+        row[c] = 0
 
 
 @kernel(inline=True)
@@ -123,21 +123,23 @@ def _write_row(row, pixel, num_labels, numbers):
 
 
 @kernel(inline=True)
+def _three_corners(one, p, triple, vertex, scale):
+    """Weights times a scale, and places in the lattice values, of three corners of a pixel."""
+    c, width = 3 * triple, np.uint64(one.width)
+    w = one.corners.weight
+    weights = w[p, c] * scale, w[p, c + 1] * scale, w[p, c + 2] * scale
+    first, second, third = vertex[p, c], vertex[p, c + 1], vertex[p, c + 2]
+    return weights, (np.uint64(first) * width, np.uint64(second) * width, np.uint64(third) * width)
+
+
+@kernel(inline=True)
 def _slice_row(one, p, factor, values, row):
     """Adds strength * factor * (what the pixel slices from the lattices) to a row."""
-    corners = one.corners
-    width = np.uint64(one.width)
-    for triple in range(corners.kernel_of.shape[0]):
-        k = corners.kernel_of[triple]
+    for triple in range(one.corners.kernel_of.shape[0]):
+        k = one.corners.kernel_of[triple]
         scale = one.strength[k] * factor[p, k]
-        c0 = 3 * triple
-        w0 = corners.weight[p, c0] * scale
-        w1 = corners.weight[p, c0 + 1] * scale
-        w2 = corners.weight[p, c0 + 2] * scale
-        v0 = np.uint64(corners.vertex[p, c0]) * width
-        v1 = np.uint64(corners.vertex[p, c0 + 1]) * width
-        v2 = np.uint64(corners.vertex[p, c0 + 2]) * width
-        for c in range(np.uint64(0), width, _LANES):
+        (w0, w1, w2), (v0, v1, v2) = _three_corners(one, p, triple, one.corners.vertex, scale)
+        for c in range(np.uint64(0), np.uint64(one.width), _LANES):
             total = w0 * load(values, v0 + c) + w1 * load(values, v1 + c)
             store(row, c, load(row, c) + total + w2 * load(values, v2 + c))
 
@@ -145,18 +147,10 @@ def _slice_row(one, p, factor, values, row):
 @kernel(inline=True)
 def _splat_row(one, p, factor, scale, row, values):
     """Adds scale * factor * row to the lattice values around the pixel."""
-    corners = one.corners
-    width = np.uint64(one.width)
-    for triple in range(corners.kernel_of.shape[0]):
-        each = scale * factor[p, corners.kernel_of[triple]]
-        c0 = 3 * triple
-        w0 = corners.weight[p, c0] * each
-        w1 = corners.weight[p, c0 + 1] * each
-        w2 = corners.weight[p, c0 + 2] * each
-        v0 = np.uint64(corners.target[p, c0]) * width
-        v1 = np.uint64(corners.target[p, c0 + 1]) * width
-        v2 = np.uint64(corners.target[p, c0 + 2]) * width
-        for c in range(np.uint64(0), width, _LANES):
+    for triple in range(one.corners.kernel_of.shape[0]):
+        each = scale * factor[p, one.corners.kernel_of[triple]]
+        (w0, w1, w2), (v0, v1, v2) = _three_corners(one, p, triple, one.corners.target, each)
+        for c in range(np.uint64(0), np.uint64(one.width), _LANES):
             value = load(row, c)
             store(values, v0 + c, load(values, v0 + c) + w0 * value)
             store(values, v1 + c, load(values, v1 + c) + w1 * value)
@@ -194,23 +188,26 @@ def _sends(one, p):
 
 @kernel(inline=True)
 def _logits(one, p, values, row):
-    """-U + messages of the pixel's labels; no messages from empty ``values``. Their maximum."""
+    """-U + messages of the pixel's labels, less their maximum; no messages from empty values."""
     pixel = one.corners.order[p]
-    _read_row(one.unary, pixel, one.num_labels, np.float32(-1), _LOWEST, row)
+    _read_row(one.unary, pixel, one.num_labels, np.float32(-1), row)
     if values.shape[0]:
         _slice_row(one, p, one.weight_out, values, row)
     largest = row[0]
-    for c in range(row.shape[0]):
+    for c in range(one.num_labels):
         largest = max(largest, row[c])
-    return largest
+    for c in range(np.uint64(0), np.uint64(one.width), _LANES):
+        store(row, c, load(row, c) - largest)
+    for c in range(one.num_labels, one.width):
+        row[c] = _LOWEST
 
 
 @kernel(inline=True)
-def _exponentials(row, largest, out):
-    """exp(row - largest) into ``out``; their sum."""
+def _exponentials(row, out):
+    """exp(row) into ``out``; their sum."""
     lanes = repeat(np.float32(0))
     for c in range(np.uint64(0), np.uint64(row.shape[0]), _LANES):
-        value = exp(load(row, c) - largest)
+        value = exp(load(row, c))
         store(out, c, value)
         lanes += value
     return lane_sum(lanes)
@@ -229,7 +226,8 @@ def update(start, end, one, old, new):
         _prefetch(one, p + _AHEAD, one.corners.vertex, old)
         _prefetch(one, p + _AHEAD, one.corners.target, new)
         if _sends(one, p):
-            total = _exponentials(row, _logits(one, p, old, row), row)
+            _logits(one, p, old, row)
+            total = _exponentials(row, row)
             _splat_row(one, p, one.weight_in, np.float32(1) / total, row, new)
 
 
@@ -240,8 +238,8 @@ def log_marginals(start, end, one, values, out):
     power = np.empty(one.width, np.float32)
     for p in range(start, end):
         _prefetch(one, p + _AHEAD, one.corners.vertex, values)
-        largest = _logits(one, p, values, row)
-        normaliser = largest + np.log(_exponentials(row, largest, power))
+        _logits(one, p, values, row)
+        normaliser = np.log(_exponentials(row, power))
         for c in range(np.uint64(0), np.uint64(one.width), _LANES):
             store(row, c, load(row, c) - normaliser)
         _write_row(row, one.corners.order[p], one.num_labels, out)
@@ -264,7 +262,7 @@ def seed_gradient(start, end, one, values, grad, grad_unary, new):
         _prefetch(one, p + _AHEAD, one.corners.vertex, values)
         _prefetch(one, p + _AHEAD, one.corners.target, new)
         pixel = one.corners.order[p]
-        _read_row(grad, pixel, one.num_labels, np.float32(1), np.float32(0), slope)
+        _read_row(grad, pixel, one.num_labels, np.float32(1), slope)
         total = np.float32(0)
         size = np.float32(0)
         for c in range(one.width):
@@ -272,7 +270,8 @@ def seed_gradient(start, end, one, values, grad, grad_unary, new):
             size += abs(slope[c])
         if size == 0:
             continue
-        share = total / _exponentials(row, _logits(one, p, values, row), row)
+        _logits(one, p, values, row)
+        share = total / _exponentials(row, row)
         for c in range(np.uint64(0), np.uint64(one.width), _LANES):
             store(slope, c, load(slope, c) - load(row, c) * share)
         _subtract_row(slope, pixel, one.num_labels, grad_unary)
@@ -299,7 +298,8 @@ def pull_gradient(start, end, one, values, grad_values, grad_unary, new):
         _prefetch(one, p + _AHEAD, one.corners.target, new)
         if not _sends(one, p):
             continue
-        inverse = np.float32(1) / _exponentials(row, _logits(one, p, values, row), row)
+        _logits(one, p, values, row)
+        inverse = np.float32(1) / _exponentials(row, row)
         for c in range(np.uint64(0), width, _LANES):
             store(slope, c, repeat(np.float32(0)))
         _slice_row(one, p, one.weight_in, grad_values, slope)

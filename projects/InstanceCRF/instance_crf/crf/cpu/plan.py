@@ -1,7 +1,7 @@
 """What the iterations of one image need: the lattices of all its kernels as one, and threads.
 
 The rows of lattice values are the vertices of the first kernel, those of the second, ..., and then
-the threads' own: where two threads splat into the same vertex (5 % of a picture of 500 x 375), the
+the threads' own: where two threads splat into the same vertex (4 % in a picture of 500 x 375), the
 later one has a row of its own, which is added afterwards, always in the same order. So results
 depend on nothing but the number of threads.
 
