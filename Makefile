@@ -46,3 +46,4 @@ clean:
 	rm -rf $(DEMO) datasets/synthetic_people datasets/synthetic_crowd build
 	rm -rf .pytest_cache .ruff_cache .hypothesis projects/InstanceCRF/*.egg-info
 	rm -rf projects/InstanceCRF/instance_crf/crf/cpu/__pycache__
+	rm -rf $${XDG_CACHE_HOME:-$$HOME/.cache}/instance_crf

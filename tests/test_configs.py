@@ -151,11 +151,20 @@ def test_missing_config_is_named():
         load_config("nowhere.yaml")
 
 
-def test_removed_key_is_named(tmp_path):
+def test_configs_of_runs_that_dropped_labels_still_load(tmp_path):
     removed = "VERSION: 2\nMODEL: {INSTANCE_CRF: {DROP_THRESHOLD: {TEST: 0.1}}}\n"
     (tmp_path / "old.yaml").write_text(removed)
-    with pytest.raises(KeyError, match="MODEL.INSTANCE_CRF.DROP_THRESHOLD"):
-        load_config(DEMO, [str(tmp_path / "old.yaml")])
+    cfg = load_config(DEMO, [str(tmp_path / "old.yaml")])
+    assert "DROP_THRESHOLD" not in cfg.MODEL.INSTANCE_CRF
+
+
+def test_schedules_keep_data_sets_apart():
+    model, schedule = CONFIGS / "models/small_fpn.yaml", CONFIGS / "schedules/instance_crf.yaml"
+    for name in ("cihp", "lip"):
+        files = [str(CONFIGS / f"datasets/{name}.yaml"), str(schedule)]
+        cfg = load_config(str(model), files)
+        assert cfg.OUTPUT_DIR == f"output/{name}/instance_crf"
+        assert cfg.MODEL.WEIGHTS == f"output/{name}/parts/model_final.pth"
 
 
 def test_classes_and_owners_follow_from_the_data_set():

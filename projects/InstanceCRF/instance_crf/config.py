@@ -61,11 +61,23 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     cfg.merge_from_list(overrides)
     apply_part_yaml(cfg)
     follow_datasets(cfg)
+    _name_folders(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
     return cfg
+
+
+def _name_folders(cfg: CN) -> None:
+    """Put the data set's name, without its split, for {dataset} in OUTPUT_DIR and MODEL.WEIGHTS.
+
+    So one schedule serves all data sets, and no run starts from another data set's weights.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    name = names[0].rpartition("_")[0] or names[0] if names else "no_data"
+    cfg.OUTPUT_DIR = cfg.OUTPUT_DIR.replace("{dataset}", name)
+    cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS.replace("{dataset}", name)
 
 
 def _is_yaml(opt: object) -> bool:
@@ -117,6 +129,8 @@ def _add_slim_resnet_config(cfg: CN) -> None:
 
 def _add_instance_crf_config(cfg: CN) -> None:
     crf = cfg.MODEL.INSTANCE_CRF = CN()
+    # Labels are no longer dropped; the config.yaml of older runs still says whether they were.
+    cfg.register_deprecated_key("MODEL.INSTANCE_CRF.DROP_THRESHOLD")
     crf.NAME = "InstanceCRFHead"
     # Off: the model learns parts and boxes only (the paper's pre-training).
     crf.ENABLED = True

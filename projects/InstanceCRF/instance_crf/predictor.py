@@ -36,6 +36,7 @@ class PartInstancePredictor:
     ``cfg.MODEL.WEIGHTS`` and takes the sizes and the channel order from ``cfg.INPUT``; with
     keywords, any built model will do::
 
+        instance_crf.register()  # load_config looks data sets up
         cfg = load_config("config.yaml", ["MODEL.WEIGHTS", "model_final.pth"])
         predictor = PartInstancePredictor(cfg)
         result = predictor("photo.jpg")["part_instances"]

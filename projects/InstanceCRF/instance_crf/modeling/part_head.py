@@ -20,7 +20,7 @@ from ..losses import hardest_pixels_loss
 
 __all__ = ["PartFPNHead", "PartHead", "PartLoss", "PartPSPHead"]
 
-#: Detectron2's norm "GN" has so many groups, which must divide the channels.
+#: Groups of Detectron2's norm "GN".
 _GN_GROUPS = 32
 
 
@@ -180,8 +180,14 @@ class PartPSPHead(PartHead, nn.Module):
         self.pool_sizes = tuple(pool_sizes)
 
         branch_dims = max(1, shape.channels // len(self.pool_sizes))
-        if branch_dims > _GN_GROUPS:
+        if norm == "GN":  # whose groups must divide the channels
             branch_dims -= branch_dims % _GN_GROUPS
+        if branch_dims == 0:
+            raise ValueError(
+                f'MODEL.SEM_SEG_HEAD.NORM is "GN", which needs {_GN_GROUPS} channels a branch, but '
+                f"{shape.channels} channels of {self.in_feature!r} in {len(self.pool_sizes)} "
+                'branches (POOL_SIZES) have fewer: take "BN", or fewer branches.'
+            )
         self.branches = nn.ModuleList(
             _conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
             for size in self.pool_sizes
