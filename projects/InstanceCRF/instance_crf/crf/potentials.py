@@ -30,6 +30,9 @@ __all__ = [
 
 SCORE_TRANSFORMS = ("identity", "tvg")
 
+_NUMBERS_AT_A_TIME = 2**18
+"""In a backward pass: what stays in the cache."""
+
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     """The pixel sets B_i of the detections.
@@ -116,60 +119,55 @@ def unary_energy(
         (H, W, L) energy of each label at each pixel. Differentiable with respect to ``part_prob``
         and ``factor``, so to w1 and w2.
     """
-    q = part_prob.permute(1, 2, 0).contiguous()
-    if label_space.is_product:
-        potential = _LabelProduct.apply(factor.contiguous(), q)
-    else:
-        potential = factor[..., label_space.label_instance] * q[..., label_space.label_part]
-    return _MinusLog.apply(potential.add_(epsilon))
+    q = part_prob.permute(1, 2, 0)
+    return _MinusLogPotential.apply(factor, q, label_space, epsilon)
 
 
-class _MinusLog(torch.autograd.Function):
-    """-ln x in place; its derivative -1/x is read off the result, so that x need not be kept.
+class _MinusLogPotential(torch.autograd.Function):
+    """-ln[factor_i Q(j) + epsilon], written once, and a backward pass in pieces.
 
-    With hundreds of labels these arrays are what memory and much of the time go to.
+    With hundreds of labels an array of them is a gigabyte: torch's own operations would make three
+    in the forward pass, keep two for the backward pass and make four there. 1/potential is read off
+    the result, so that nothing else of that size is kept.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.mark_dirty(x)
-        ctx.save_for_backward(x)
-        return x.log_().neg_()
+    def forward(ctx, factor: Tensor, q: Tensor, label_space: LabelSpace, epsilon: float) -> Tensor:
+        """(H, W, D + 1) and (H, W, P + 1) -> (H, W, L)."""
+        factor, q = factor.contiguous(), q.contiguous()
+        instance, part = label_space.label_instance, label_space.label_part
+        if label_space.is_product:
+            # (0, 0), then an outer product: several times faster than gathering.
+            counts = label_space.num_detections, label_space.num_parts
+            energy = q.new_empty(*q.shape[:2], label_space.num_labels)
+            torch.mul(factor[..., 0], q[..., 0], out=energy[..., 0])
+            foreground = energy[..., 1:].unflatten(-1, counts)
+            torch.mul(factor[..., 1:, None], q[..., None, 1:], out=foreground)
+        else:
+            energy = factor[..., instance] * q[..., part]
+        energy.add_(epsilon).log_().neg_()
+        ctx.save_for_backward(factor, q, energy)
+        ctx.label_space = label_space
+        return energy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
-        (energy,) = ctx.saved_tensors
-        return energy.exp().mul_(grad).neg_()
-
-
-class _LabelProduct(torch.autograd.Function):
-    """factor_i Q(j) of the background (0, 0) and all (i, j), i, j >= 1, i first.
-
-    An outer product that is written where it belongs: torch's own operations write it twice, and
-    their backward pass makes four arrays of that size.
-    """
-
-    @staticmethod
-    def forward(ctx, factor: Tensor, q: Tensor) -> Tensor:
-        """(H, W, D + 1) and (H, W, P + 1) -> (H, W, 1 + D·P)."""
-        ctx.save_for_backward(factor, q)
-        counts = factor.shape[-1] - 1, q.shape[-1] - 1
-        product = q.new_empty(*q.shape[:2], 1 + counts[0] * counts[1])
-        torch.mul(factor[..., 0], q[..., 0], out=product[..., 0])
-        foreground = product[..., 1:].unflatten(-1, counts)
-        torch.mul(factor[..., 1:, None], q[..., None, 1:], out=foreground)
-        return product
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        factor, q = ctx.saved_tensors
-        foreground = grad[..., 1:].unflatten(-1, (factor.shape[-1] - 1, q.shape[-1] - 1))
-        grad_factor = (foreground @ q[..., 1:, None])[..., 0]
-        grad_q = (factor[..., None, 1:] @ foreground)[..., 0, :]
-        background = grad[..., :1]
-        return (
-            torch.cat([background * q[..., :1], grad_factor], dim=-1),
-            torch.cat([background * factor[..., :1], grad_q], dim=-1),
-        )
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        factor, q, energy = ctx.saved_tensors
+        space = ctx.label_space
+        grad_factor, grad_q = torch.zeros_like(factor), torch.zeros_like(q)
+        rows = max(1, _NUMBERS_AT_A_TIME // max(1, energy[0].numel()))
+        arrays = grad, energy, factor, q, grad_factor, grad_q
+        pieces = zip(*(array.split(rows) for array in arrays), strict=True)
+        for grad_piece, energy_piece, f, p, out_f, out_p in pieces:
+            slope = energy_piece.exp().mul_(grad_piece).neg_()  # of the potential
+            if space.is_product:
+                out_f[..., 0], out_p[..., 0] = slope[..., 0] * p[..., 0], slope[..., 0] * f[..., 0]
+                counts = space.num_detections, space.num_parts
+                foreground = slope[..., 1:].unflatten(-1, counts)
+                out_f[..., 1:] = (foreground @ p[..., 1:, None])[..., 0]
+                out_p[..., 1:] = (f[..., None, 1:] @ foreground)[..., 0, :]
+            else:
+                out_f.index_add_(2, space.label_instance, slope * p[..., space.label_part])
+                out_p.index_add_(2, space.label_part, slope * f[..., space.label_instance])
+        return grad_factor, grad_q, None, None
