@@ -137,6 +137,24 @@ def test_a_passing_lack_of_memory_switches_nothing_off(install, caplog, error):
     assert fake.calls == 3 and not caplog.records
 
 
+def test_a_failure_at_a_later_problem_is_one_warning_too(install, caplog):
+    """As where Triton's compilation for another number of labels fails."""
+
+    def solve(*args, **kwargs):
+        if fake.calls == 2:
+            raise RuntimeError("no registers left")
+        return reference.mean_field(*args, **kwargs)
+
+    fake = install(Fake(solve))
+    for _ in range(2):
+        torch.testing.assert_close(run(), EXPECTED)
+    (record,) = caplog.records
+    assert "no registers left" in record.message and fake.calls == 2
+    fake = install(Fake(crash))
+    with pytest.raises(RuntimeError, match="no compiler"):
+        run(backend="numba")
+
+
 def test_a_backend_forced_by_name_says_why_it_cannot(install):
     install(Fake(reason="has the hiccups."))
     torch.testing.assert_close(run(), EXPECTED)

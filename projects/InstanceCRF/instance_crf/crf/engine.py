@@ -94,10 +94,18 @@ def infer(
         "compatibility": None if compatibility is None else compatibility.to(unary.dtype),
         "out": unary if overwrite and not learns else None,
     }
-    weights = weights.to(unary.dtype)
-    solver = _choose(backend, unary, kernels, compatibility)
+    arguments = unary, kernels, weights.to(unary.dtype), num_iterations
+    name = _choose(backend, unary, kernels, compatibility)
     with torch.autocast(unary.device.type, enabled=False):
-        return solver.mean_field(unary, kernels, weights, num_iterations, **options)
+        try:
+            return _load(name).mean_field(*arguments, **options)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # such as Triton's compilation for this number of labels
+            if backend != "auto" or name == "torch":
+                raise
+            _give_up(name, unary.device, repr(error))
+            return _load("torch").mean_field(*arguments, **options)
 
 
 def _check(
@@ -141,12 +149,12 @@ def _check(
 
 def _choose(
     backend: str, unary: Tensor, kernels: ImageKernels, compatibility: Tensor | None
-) -> ModuleType:
-    """The module of the backend that takes this problem."""
+) -> str:
+    """The name of the backend that takes this problem."""
     if backend == "auto":
         name = _ACCELERATED.get(unary.device.type, "torch")
         fits = name != "torch" and _is_taken(name, unary, kernels, compatibility)
-        return _load(name if fits else "torch")
+        return name if fits else "torch"
     try:
         solver = _load(backend)
     except ImportError as error:
@@ -154,7 +162,8 @@ def _choose(
     reason = solver.supports(unary, kernels, compatibility)
     if reason is not None:
         raise BackendError(f'backend="{backend}" {reason}')
-    return solver
+    _say_if_new(backend)
+    return backend
 
 
 def _load(name: str) -> ModuleType:
@@ -170,7 +179,6 @@ def _is_taken(
     key = (name, str(device))
     if _works.get(key) is False:
         return False
-    problem = None
     start = time.perf_counter()
     try:
         solver = _load(name)
@@ -178,30 +186,41 @@ def _is_taken(
             return False
         if key in _works:
             return True
-        new = not solver.is_compiled()
-        if new:
-            logger.warning("Compiling the CRF's %s kernels, once on this machine ...", name)
+        new = _say_if_new(name)
         # Whatever mode the first user is in.
         no_autocast = torch.autocast(device.type, enabled=False)
         with torch.inference_mode(False), torch.enable_grad(), no_autocast:
             difference = _difference(solver.mean_field, device)
-        if not difference <= _TOLERANCE:
-            problem = f"it differs from the reference by {difference:.2g}"
         if new:
             logger.warning("... compiled in %.0f s.", time.perf_counter() - start)
     except (torch.OutOfMemoryError, MemoryError):
         return False  # for now: says nothing about the backend, so that the next call asks again
     except Exception as error:  # of many kinds: no compiler, an old driver, an old device
-        problem = repr(error)
-    if problem is not None:
-        logger.warning(
-            "The CRF's %s backend does not work on %s (%s): the plain reference takes its place.",
-            name,
-            device,
-            problem,
-        )
-    _works[key] = problem is None
-    return problem is None
+        return _give_up(name, device, repr(error))
+    if not difference <= _TOLERANCE:
+        return _give_up(name, device, f"it differs from the reference by {difference:.2g}")
+    _works[key] = True
+    return True
+
+
+def _say_if_new(name: str) -> bool:
+    """Tells the user of the wait for a backend's compilation; whether there is one."""
+    new = not _load(name).is_compiled()
+    if new:
+        logger.warning("Compiling the CRF's %s kernels, once on this machine ...", name)
+    return new
+
+
+def _give_up(name: str, device: torch.device, problem: str) -> bool:
+    """Leaves a device to the reference from now on, with one warning; False, it is not taken."""
+    logger.warning(
+        "The CRF's %s backend does not work on %s (%s): the plain reference takes its place.",
+        name,
+        device,
+        problem,
+    )
+    _works[name, str(device)] = False
+    return False
 
 
 def _difference(mean_field, device: torch.device) -> float:
