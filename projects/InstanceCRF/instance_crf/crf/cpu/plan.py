@@ -77,13 +77,16 @@ class Plan:
 
     def _lay_chains(self, links: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Runs of neighbours along each direction, of all kernels; vertices alone are left out."""
-        chains, chain_ptr = [], [0]
+        tasks, directions = [], []
         for direction in range(max(len(up) for up, _ in links)):
             for first_row, (up, down) in zip(self.row_ptr, links, strict=False):
                 if direction < len(up):
-                    chains.append(_walk_chains(up[direction], down[direction], first_row))
-            chain_ptr.append(sum(map(len, chains)))
-        self._chains, self._chain_ptr = np.concatenate(chains), chain_ptr
+                    tasks.append((_walk_chains, (up[direction], down[direction], first_row)))
+                    directions.append(direction)
+        chains = run_tasks(tasks, self.num_threads)
+        lengths = np.bincount(directions, weights=[len(chain) for chain in chains])
+        self._chains = np.concatenate(chains)
+        self._chain_ptr = [0, *np.cumsum(lengths).astype(int).tolist()]
 
     def _give_own_rows(self, vertex: np.ndarray) -> np.ndarray:
         """Rows to splat into, (N, C), with rows of their own for all threads but the first."""
