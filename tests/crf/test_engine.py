@@ -51,6 +51,7 @@ class Fake:
 def install(monkeypatch):
     """Puts a fake in the place of the numba backend, which nobody has tried yet."""
     monkeypatch.setattr(engine, "_works", {})
+    monkeypatch.setattr(engine, "_asked", set())
     # Detectron2 keeps the package's records from caplog once it has set up the logger.
     monkeypatch.setattr(engine, "logger", logging.getLogger("test_engine"))
     load = engine._load
@@ -90,6 +91,14 @@ def test_the_user_is_told_of_the_wait_for_a_compilation(install, caplog):
     run()
     said = [record.message for record in caplog.records]
     assert len(said) == 2 and "Compiling" in said[0] and "compiled in" in said[1]
+
+
+def test_where_nothing_is_kept_the_user_is_told_once(install, caplog):
+    install(Fake(compiled=False))
+    for _ in range(3):
+        run(backend="numba")
+    (record,) = caplog.records
+    assert "Compiling" in record.message
 
 
 def wrong(unary, *args, **kwargs):

@@ -97,8 +97,7 @@ class DenseCRF(nn.Module):
         self.num_iterations = check_iterations(num_iterations)
         self.normalization = normalization
         self.backend = backend
-        raw = [positive_parameter("weight", kernel.weight) for kernel in self.kernels]
-        self.raw_weights = nn.Parameter(torch.stack([parameter.detach() for parameter in raw]))
+        self.raw_weights = positive_parameter("weight", [each.weight for each in self.kernels])
         self.compatibility = None if num_labels is None else nn.Parameter(torch.eye(num_labels))
 
     @property
@@ -207,19 +206,17 @@ class DenseCRF(nn.Module):
         for name, value in (("logits", logits), ("features", features)):
             if value is not None and not all(map(math.isfinite, value_range(value))):
                 raise ValueError(f"{name} must be finite, but have inf or nan among them.")
-        shapes = {"features": (features, (batch, -1, *size)), "support": (support, (batch, *size))}
-        for name, (value, shape) in shapes.items():
+        for name, value, shape in (
+            ("image", image, (batch, 3, *size)),
+            ("features", features, (batch, -1, *size)),
+            ("support", support, (batch, *size)),
+        ):
             if value is not None and not _fits(value, shape):
                 raise ValueError(
                     f"{name} has shape {tuple(value.shape)}, but logits need {shape} (-1: any)."
                 )
-        if image is not None:
-            if image.dim() != 4 or len(image) != batch:
-                raise ValueError(
-                    f"image has shape {tuple(image.shape)}, but logits need ({batch}, 3, H, W)."
-                )
-            for each in image:
-                check_image(each, tuple(size))
+        for each in () if image is None else image:
+            check_image(each, tuple(size))
 
 
 def _fits(value: Tensor, shape: tuple[int, ...]) -> bool:

@@ -39,6 +39,8 @@ _TOLERANCE = 1e-3
 """Largest difference to the reference that the self-check of a backend accepts."""
 _works: dict[tuple[str, str], bool] = {}
 """Whether a backend works on a device, once this is known."""
+_asked: set[str] = set()
+"""Backends whose compilation the user has been told of, or that had none to come."""
 
 
 class BackendError(ValueError):
@@ -204,8 +206,9 @@ def _is_taken(
 
 
 def _say_if_new(name: str) -> bool:
-    """Tells the user of the wait for a backend's compilation; whether there is one."""
-    new = not _load(name).is_compiled()
+    """Tells the user once of the wait for a backend's compilation; whether there is one."""
+    new = name not in _asked and not _load(name).is_compiled()
+    _asked.add(name)
     if new:
         logger.warning("Compiling the CRF's %s kernels, once on this machine ...", name)
     return new

@@ -27,6 +27,7 @@ __all__ = [
     "mean_field",
     "mean_field_step",
     "normalized_filters",
+    "stretch_length",
     "supports",
 ]
 
@@ -94,7 +95,7 @@ def mean_field(
         compatibility=compatibility,
     )
     logits, remaining = -unary, num_iterations
-    stretch = math.isqrt(max(num_iterations - 1, 0)) + 1
+    stretch = stretch_length(num_iterations)
     while torch.is_grad_enabled() and remaining > stretch:
         logits = _recomputed(partial(_run, step, stretch), logits)
         remaining -= stretch
@@ -128,6 +129,11 @@ def _recomputed(function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return function(logits)
     return checkpoint(function, logits, use_reentrant=False, preserve_rng_state=False)
+
+
+def stretch_length(num_iterations: int) -> int:
+    """About sqrt(T): as many iterations to a stretch as there are stretches hold least in all."""
+    return math.isqrt(max(num_iterations - 1, 0)) + 1
 
 
 def iterate(

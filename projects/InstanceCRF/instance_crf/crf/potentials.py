@@ -135,7 +135,6 @@ class _MinusLogPotential(torch.autograd.Function):
     def forward(ctx, factor: Tensor, q: Tensor, label_space: LabelSpace, epsilon: float) -> Tensor:
         """(H, W, D + 1) and (H, W, P + 1) -> (H, W, L)."""
         factor, q = factor.contiguous(), q.contiguous()
-        instance, part = label_space.label_instance, label_space.label_part
         if label_space.is_product:
             # (0, 0), then an outer product: several times faster than gathering.
             counts = label_space.num_detections, label_space.num_parts
@@ -144,7 +143,7 @@ class _MinusLogPotential(torch.autograd.Function):
             foreground = energy[..., 1:].unflatten(-1, counts)
             torch.mul(factor[..., 1:, None], q[..., None, 1:], out=foreground)
         else:
-            energy = factor[..., instance] * q[..., part]
+            energy = factor[..., label_space.label_instance] * q[..., label_space.label_part]
         energy.add_(epsilon).log_().neg_()
         ctx.save_for_backward(factor, q, energy)
         ctx.label_space = label_space

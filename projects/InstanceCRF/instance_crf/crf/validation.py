@@ -142,10 +142,11 @@ def check_support(support: Tensor | None, num_pixels: int) -> None:
         raise ValueError(f"support must lie in [0, 1], but runs from {low:g} to {high:g}.")
 
 
-def positive_parameter(name: str, value: float) -> nn.Parameter:
-    """A raw scalar whose softplus is ``value``; it must be > 0."""
-    check_positive(**{name: value})
-    value = torch.tensor(float(value), dtype=torch.float64)
+def positive_parameter(name: str, value: float | list[float]) -> nn.Parameter:
+    """Raw numbers, shaped like ``value``, whose softplus are its numbers; these must be > 0."""
+    for each in value if isinstance(value, list) else [value]:
+        check_positive(**{name: each})
+    value = torch.tensor(value, dtype=torch.float64)
     raw = value + torch.log(-torch.expm1(-value))  # the inverse of softplus
     return nn.Parameter(raw.float())
 

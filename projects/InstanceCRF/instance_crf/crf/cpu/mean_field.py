@@ -9,14 +9,12 @@ Shape letters: N pixels, L labels, K kernels, T iterations, R rows of lattice va
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..gaussian_filter import ImageKernels
-from ..mean_field import in_reverse, iterate
+from ..mean_field import in_reverse, iterate, stretch_length
 from .jit import is_compiled
 from .lattice import LatticeRangeError
 from .pixels import PAD, Problem, log_marginals, pull_gradient, seed_gradient, update
@@ -78,7 +76,7 @@ class _MeanField(torch.autograd.Function):
         inference = _Inference(unary, weights, plan, factors)
         interval = 1
         if num_iterations * inference.size > max(_ALWAYS_KEPT, _MAX_KEPT * unary.numel()):
-            interval = math.isqrt(num_iterations - 1) + 1
+            interval = stretch_length(num_iterations)
         values, kept = iterate(inference.advance, num_iterations, interval)
         # Saved as tensors, so that the backward pass frees them and hooks see them.
         ctx.save_for_backward(unary, weights, *map(torch.from_numpy, kept.values()))

@@ -10,7 +10,6 @@ lattice vertices and C corners (the vertices around a pixel). Rows are padded fr
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 
@@ -19,7 +18,7 @@ import triton
 from torch import Tensor
 
 from ..gaussian_filter import ImageKernels
-from ..mean_field import in_reverse, iterate
+from ..mean_field import in_reverse, iterate, stretch_length
 from .kernels import pullback, update
 from .lattice import JointLattice, join_lattices, run
 
@@ -90,7 +89,7 @@ class _MeanField(torch.autograd.Function):
         inference = _Inference(unary, weights, joint, factors)
         interval = 1
         if num_iterations * sum(joint.sizes) > _MAX_KEPT * len(unary):
-            interval = math.isqrt(num_iterations - 1) + 1
+            interval = stretch_length(num_iterations)
         values, kept = iterate(inference.advance, num_iterations, interval)
         # Saved as tensors, so that the backward pass frees them and hooks see them.
         ctx.save_for_backward(unary, weights, *factors, *kept.values(), *joint[2:])
