@@ -62,3 +62,27 @@ def exact(monkeypatch):
 def live_arrays():
     """The counter, for tests of memory."""
     return LiveArrays
+
+
+def make_inputs(height=20, width=26, detections=3, parts=2, seed=0, dtype=torch.float32):
+    """A soft Q, boxes that stick out here and there, scores and a smooth noisy image."""
+    g = torch.Generator().manual_seed(seed)
+
+    def blobs(channels):
+        coarse = torch.randn(1, channels, 4, 4, generator=g)
+        return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+
+    part_prob = torch.softmax(3 * blobs(parts + 1), dim=0)
+    size = torch.tensor([width, height], dtype=torch.float32)
+    low = torch.rand(detections, 2, generator=g) * size * 0.6 - 0.5
+    high = low + 1 + torch.rand(detections, 2, generator=g) * size * 0.7
+    image = (127 + 60 * blobs(3) + 3 * torch.randn(3, height, width, generator=g)).clamp(0, 255)
+    scores = torch.rand(detections, generator=g)
+    boxes = torch.cat([low, high], dim=1)
+    return tuple(t.to(dtype) for t in (part_prob, boxes, scores, image))
+
+
+@pytest.fixture
+def inputs():
+    """The function that makes (part_prob, boxes, scores, image) of an image."""
+    return make_inputs

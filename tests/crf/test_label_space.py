@@ -24,6 +24,13 @@ def test_label_index_inverts_the_index_vectors():
     assert table.tolist() == [[0, -1, -1, -1], [-1, -1, 1, -1], [-1, 2, -1, 3]]
 
 
+def test_nobodys_labels_come_last():
+    space = build_label_space(torch.tensor([1, 0]), torch.tensor([0, 1, 0]), nobody=True)
+    assert space.label_instance.tolist() == [0, 1, 2, 2, 0, 0, 0]
+    assert space.label_part.tolist() == [0, 2, 1, 3, 1, 2, 3]
+    assert space.label_index().tolist() == [[0, 4, 5, 6], [-1, -1, 1, -1], [-1, 2, -1, 3]]
+
+
 def test_no_detection_leaves_the_background():
     space = build_label_space(torch.zeros(0, dtype=torch.int64), torch.zeros(6, dtype=torch.int64))
     assert space.label_instance.tolist() == [0]

@@ -154,3 +154,18 @@ def test_bad_input(change, message):
     arguments = dict.fromkeys(("pred_object", "pred_part", "gt_object", "gt_part"), maps([1, 1]))
     with pytest.raises(ValueError, match=message):
         match_ground_truth(**{**arguments, "label_table": label_table(1), **change})
+
+
+def test_labels_of_nobody_are_the_target_where_there_is_no_detection():
+    """Of an object without a detection and of parts of no object, whatever ``unmatched`` says."""
+    one = torch.zeros(1, dtype=torch.int64)
+    table = build_label_space(one, torch.tensor([0, 0]), nobody=True).label_index()
+    assert table.tolist() == [[0, 3, 4], [-1, 1, 2]]
+    gt_object = torch.tensor([[1, 1, 2, 0, 0, -1]])
+    gt_part = torch.tensor([[1, 2, 2, 1, 0, 1]])
+    pred_object, pred_part = torch.tensor([[1, 1, 0, 0, 0, 0]]), torch.tensor([[1, 2, 2, 0, 0, 0]])
+    for unmatched in ("ignore", "background"):
+        target = match_ground_truth(
+            pred_object, pred_part, gt_object, gt_part, label_table=table, unmatched=unmatched
+        )
+        assert target.tolist() == [[1, 2, 4, 3, 0, -1]]

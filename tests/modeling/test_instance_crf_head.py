@@ -4,9 +4,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from instance_crf.crf import DenseInstanceCRF
+from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.modeling import InstanceCRFHead
-from instance_crf.modeling.instance_crf_head import label_maps
 
 
 def head(**changes):
@@ -53,7 +52,7 @@ def test_resizing_the_marginals_is_the_argmax_of_the_whole_tensor():
         torch.rand(9),
         torch.rand(3, 12, 10) * 255,
     )
-    object_map, part_map, confidence = label_maps(labelling, (30, 17))
+    object_map, part_map, confidence = labelling.label_maps((30, 17))
     whole = torch.nn.functional.interpolate(
         labelling.marginals()[None], size=(30, 17), mode="bilinear", align_corners=False
     )[0].max(0)
@@ -96,3 +95,48 @@ def test_loss_of_an_image_where_nobody_is_detected(scene):
     assert loss.item() == 0.0
     learned = head(unmatched="background").losses([q], [detections()], [image], [truth], [truth])
     assert torch.isfinite(learned["loss_crf"])
+
+
+def factored(nobody=False, **changes):
+    return head(crf=FactoredInstanceCRF(reference_size=None, nobody=nobody), **changes)
+
+
+@pytest.mark.parametrize("nobody", [False, True])
+def test_a_person_without_a_detection_teaches_what_and_nobody(scene, nobody):
+    """Never the background, which would teach *what* to erase people."""
+    q, _, image = scene
+    q = q.clone().requires_grad_()
+    parts = q.argmax(0)
+    for unmatched in ("ignore", "background"):
+        loss = factored(nobody, unmatched=unmatched).losses(
+            [q], [detections()], [image], [parts], [(parts > 0).long()]
+        )["loss_crf"]
+        assert loss.item() == pytest.approx(-q.gather(0, parts[None]).log().mean().item(), abs=1e-5)
+
+
+def test_the_factored_loss_is_what_plus_whose(scene):
+    q, boxes, image = scene
+    model = factored(ohem_top_k=0)
+    parts = q.argmax(0)
+    truth = (parts > 0).long() * 5
+    loss = model.losses([q], [boxes], [image], [parts], [truth])["loss_crf"]
+    labelling = model.crf(q, boxes.pred_boxes.tensor, boxes.scores, image)
+    what = labelling.log_what.gather(2, parts[..., None])[..., 0]
+    whose = labelling.whose[0].log_prob[..., 1]
+    expected = -(what + torch.where(parts > 0, whose, 0.0)).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_evidence_reaches_the_loss_and_the_answer(scene):
+    q, _, image = scene
+    two = detections([2, 2, 10, 18], [2, 2, 10, 18])
+    evidence = torch.stack([torch.zeros(20, 24), torch.ones(20, 24)]).requires_grad_()
+    model = factored()
+    parts = q.argmax(0)
+    arguments = [q], [two], [image]
+    (result,) = model.inference(*arguments, [(20, 24)], evidence=[evidence.detach()])
+    assert len(result) == 1 and result.object_map.max() == 1
+    loss = model.losses(*arguments, [parts], [(parts > 0).long()], evidence=[evidence])
+    (gradient,) = torch.autograd.grad(loss["loss_crf"], evidence)
+    assert bool((gradient[1, 4:16, 4:8] < 0).all()) and bool((gradient[0, 4:16, 4:8] > 0).all())
+    assert head().inference(*arguments, [(20, 24)], evidence=[evidence])  # the paper's ignores it

@@ -13,6 +13,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from .data.body_regions import body_regions
 from .data.schema import PartTaxonomy
 
 __all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
@@ -134,36 +135,61 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.NAME = "InstanceCRFHead"
     # Off: the model learns parts and boxes only (the paper's pre-training).
     crf.ENABLED = True
+    # "joint", the paper's: one CRF over all (person i, part j). "factored", ours: first what, then
+    # whose, a CRF each. Keys of one form only say so.
+    crf.FORM = "factored"
 
     # Mean-field iterations T.
     crf.NUM_ITERATIONS = CN({"TRAIN": 5, "TEST": 5})
-    # psi_Box (Eq. 2), psi_Global (Eq. 3) and psi_Pairwise (Eq. 1), each can be left out.
+    # Joint: psi_Box (Eq. 2) and psi_Global (Eq. 3), each can be left out.
     crf.BOX_TERM = True
     crf.GLOBAL_TERM = True
+    # psi_Pairwise (Eq. 1), of either form, can be left out.
     crf.PAIRWISE_TERM = True
-    # The background as "0-th detection" gets a box term as well: the whole image, score 1.
+    # Joint: the background as "0-th detection" gets a box term as well: the whole image, score 1.
     # Without the global term it is needed, or the background's unary would be -ln(EPSILON).
     crf.BACKGROUND_BOX_TERM = False
-    # Initial w1, w2 and the constant epsilon of Eq. 1.
+    # Initial w1, w2 and, joint, the constant epsilon of Eq. 1.
     crf.BOX_WEIGHT = 1.0
     crf.GLOBAL_WEIGHT = 1.0
     crf.EPSILON = 1e-8
-    # What happens to a detection's score before Eq. 2: "identity" as in the paper, or "tvg",
+    # Joint: what happens to a detection's score before Eq. 2: "identity" as in the paper, or "tvg",
     # sigmoid(2s - 1), as in the code that its authors released.
     crf.SCORE_TRANSFORM = "identity"
     # Bilateral kernel: theta_alpha in pixels of the network's input, theta_beta in colour steps
-    # of 0-255; initial weight.
+    # of 0-255; initial weight (factored: for whose).
     crf.BILATERAL = CN({"THETA_ALPHA": 49.0, "THETA_BETA": 5.0, "WEIGHT": 4.0})
     # Spatial kernel: theta_gamma in pixels of the network's input; initial weight.
     crf.SPATIAL = CN({"THETA_GAMMA": 3.0, "WEIGHT": 3.0})
+    # theta_alpha and theta_gamma are meant for a picture whose longer side has so many pixels, and
+    # follow the size of each; 0: they are as given, as in the paper.
+    crf.REFERENCE_SIZE = 500.0
+    # Factored: the pairwise term of what, and initial kernel weights; without it q_what is Q.
+    crf.WHAT = CN({"PAIRWISE_TERM": True, "BILATERAL_WEIGHT": 1.5, "SPATIAL_WEIGHT": 1.1})
     # Of both kernels: "after" divides by the filtered ones after filtering (the authors' release),
     # "symmetric" by their root before and after.
     crf.NORMALIZATION = "after"
     # "torch" (plain reference), "numba" (CPU), "triton" (CUDA), or "auto": the fastest that runs.
     crf.BACKEND = "auto"
 
-    # Follows from the data set: the contiguous object class that owns each part, P entries.
+    # Factored: whose a pixel is before it has asked its neighbours, see FactoredInstanceCRF.
+    crf.IDENTITY = CN()
+    # "cues", the sum of CUES with learned weights, or "consistency", Eq. 2 and 3.
+    crf.IDENTITY.POTENTIAL = "cues"
+    # Any of "score", "box", "centre", "size", "place", "evidence" (of an identity head or masks).
+    crf.IDENTITY.CUES = ["score", "box", "centre", "size", "place", "evidence"]
+    # Whether what fits no detection may stay nobody's, and nobody's initial potential.
+    crf.IDENTITY.NOBODY = False
+    crf.IDENTITY.NOBODY_POTENTIAL = -3.0
+    # Outside of its box times so much a detection owns nothing.
+    crf.IDENTITY.REACH = 1.5
+    # What is added to evidence in [0, 1] before its logarithm, at first.
+    crf.IDENTITY.EVIDENCE_FLOOR = 0.01
+
+    # Follow from the data set, P entries: the contiguous object class that owns each part, and the
+    # region of the body where a part is looked for before places are counted ("": anywhere).
     crf.PART_OWNER = []
+    crf.PART_REGIONS = []
 
     # The detections B_i, s_i.
     crf.DETECTIONS = CN()
@@ -182,7 +208,8 @@ def _add_instance_crf_config(cfg: CN) -> None:
 
     # Matching of Eq. 4: "person" (whole objects) or "segment" (to the letter).
     crf.MATCHING = "person"
-    # Ground-truth objects without a detection: "ignore" or "background".
+    # Joint: ground-truth objects without a detection: "ignore" or "background". Factored: their
+    # parts count, and whose they are where nobody is an answer.
     crf.UNMATCHED = "ignore"
     # K, the number of hardest pixels of the mini-batch (2^15 in the paper); 0 = all.
     crf.OHEM_TOP_K = 32768
@@ -226,8 +253,8 @@ def follow_datasets(cfg: CN) -> None:
     """Set the keys that follow from the data sets, in place; those that are typed stay.
 
     They are MODEL.SEM_SEG_HEAD.NUM_CLASSES, MODEL.ROI_HEADS.NUM_CLASSES,
-    MODEL.DETECTOR.CLASS_IDS and MODEL.INSTANCE_CRF.PART_OWNER, after the first data set of
-    DATASETS.TRAIN, else of TEST.
+    MODEL.DETECTOR.CLASS_IDS, MODEL.INSTANCE_CRF.PART_OWNER and PART_REGIONS, after the first data
+    set of DATASETS.TRAIN, else of TEST.
 
     Raises:
         ValueError: there is no such data set to follow, or MODEL.DETECTOR.CLASSES lacks one of its
@@ -278,6 +305,12 @@ def _keys_that_follow(cfg: CN, dataset_name: str) -> dict[str, object]:
         "MODEL.ROI_HEADS.NUM_CLASSES": len(classes or objects),
         "MODEL.DETECTOR.CLASS_IDS": [classes.index(name) for name in objects] if classes else [],
         "MODEL.INSTANCE_CRF.PART_OWNER": list(taxonomy.part_owner),
+        "MODEL.INSTANCE_CRF.PART_REGIONS": [
+            region if objects[owner] == "person" else ""
+            for region, owner in zip(
+                body_regions(taxonomy.part_names), taxonomy.part_owner, strict=True
+            )
+        ],
     }
 
 

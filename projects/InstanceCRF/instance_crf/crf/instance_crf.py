@@ -1,5 +1,7 @@
 """The Instance CRF as one module: section 3.2 of the paper.
 
+`factored_instance_crf` has our other reading of it; what both have in common is here.
+
 Shape letters: N = H·W pixels, D detections, P parts, L labels, T mean-field iterations.
 """
 
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 from .engine import BACKENDS, infer
 from .gaussian_filter import NORMALIZATIONS, GaussianKernel, ImageKernels, bilateral_kernel
 from .label_space import LabelSpace, build_label_space
-from .labelling import Labelling
+from .labelling import JointLabelling, Labelling
 from .potentials import (
     SCORE_TRANSFORMS,
     box_term,
@@ -30,10 +32,106 @@ from .validation import (
     positive_parameter,
 )
 
-__all__ = ["DenseInstanceCRF"]
+__all__ = ["DenseInstanceCRF", "InstanceCRFBase"]
 
 
-class DenseInstanceCRF(nn.Module):
+class InstanceCRFBase(nn.Module):
+    """Lists of images, checks, and the Gaussian kernels of an image; see the subclasses' options.
+
+    A subclass has ``_label_image``, and ``_own_parameter``, a name that no other form's state has.
+    """
+
+    _own_parameter: str
+
+    def __init__(
+        self,
+        *,
+        theta_alpha: float,
+        theta_beta: float,
+        theta_gamma: float,
+        reference_size: float | None,
+        num_iterations: int,
+        normalization: str,
+        backend: str,
+    ) -> None:
+        super().__init__()
+        check_choice("normalization", normalization, NORMALIZATIONS)
+        check_choice("backend", backend, BACKENDS)
+        check_positive(theta_alpha=theta_alpha, theta_beta=theta_beta, theta_gamma=theta_gamma)
+        if reference_size is not None:
+            check_positive(reference_size=reference_size)
+        self.theta_alpha = theta_alpha
+        self.theta_beta = theta_beta
+        self.theta_gamma = theta_gamma
+        self.reference_size = reference_size
+        self.num_iterations = check_iterations(num_iterations)
+        self.normalization = normalization
+        self.backend = backend
+
+    def _label_images(
+        self,
+        columns: dict[str, object],
+        part_owner: Tensor | None,
+        num_iterations: int | None,
+    ) -> Labelling | list[Labelling]:
+        """One image's tensors by name, or a list of each (None: none has it) -> the labellings."""
+        iterations = self.num_iterations if num_iterations is None else num_iterations
+        check_iterations(iterations)
+        part_prob = columns["part_prob"]
+        if isinstance(part_prob, Tensor):
+            return self._check_and_label(columns, part_owner, iterations)
+        lists = {
+            name: [None] * len(part_prob) if column is None else list(column)
+            for name, column in columns.items()
+        }
+        lengths = {name: len(column) for name, column in lists.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"The lists of images' inputs differ in length: {lengths}.")
+        return [
+            self._check_and_label(dict(zip(lists, image, strict=True)), part_owner, iterations)
+            for image in zip(*lists.values(), strict=True)
+        ]
+
+    def _check_and_label(
+        self, inputs: dict[str, Tensor | None], part_owner: Tensor | None, iterations: int
+    ) -> Labelling:
+        check_inputs(part_owner=part_owner, **inputs)
+        part_prob = inputs["part_prob"]
+        with torch.autocast(part_prob.device.type, enabled=False):
+            dtype = torch.float64 if part_prob.dtype == torch.float64 else torch.float32
+            inputs["part_prob"] = part_prob.to(dtype)
+            boxes = inputs["boxes"] = inputs["boxes"].detach().to(dtype)
+            inputs["scores"] = inputs["scores"].detach().to(dtype)
+            if inputs["object_classes"] is None:  # every detection owns all parts
+                device = part_prob.device
+                inputs["object_classes"] = torch.zeros(len(boxes), dtype=torch.int64, device=device)
+                part_owner = torch.zeros(len(part_prob) - 1, dtype=torch.int64, device=device)
+            return self._label_image(**inputs, part_owner=part_owner, num_iterations=iterations)
+
+    def _kernels(self, image: Tensor) -> ImageKernels:
+        """The bilateral and the spatial kernel of the image."""
+        scale = 1.0 if self.reference_size is None else max(image.shape[-2:]) / self.reference_size
+        return ImageKernels(
+            [
+                bilateral_kernel(image, scale * self.theta_alpha, self.theta_beta),
+                GaussianKernel(tuple(image.shape[-2:]), scale * self.theta_gamma),
+            ]
+        )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Refuses the weights of another form: none would be loaded, and nobody told."""
+        others = {cls._own_parameter: cls for cls in InstanceCRFBase.__subclasses__()}
+        for name, cls in others.items():
+            if cls is not type(self) and prefix + name in state_dict:
+                raise ValueError(
+                    f"The checkpoint has the weights of a {cls.__name__} ({prefix + name}), but "
+                    f"the model has a {type(self).__name__}: take MODEL.INSTANCE_CRF.FORM of the "
+                    "run that wrote it, or train from a checkpoint without a CRF."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class DenseInstanceCRF(InstanceCRFBase):
     """Fully connected CRF over the labels (detection, part) of an image, Eq. 1.
 
     ``E(v) = -sum_k ln[w1 psi_Box + w2 psi_Global + eps] + sum_{k<l} psi_Pairwise``, minimised by T
@@ -62,6 +160,8 @@ class DenseInstanceCRF(nn.Module):
         bilateral_weight: initial weight of the bilateral kernel.
         spatial_weight: initial weight of the spatial kernel.
         num_iterations: T, unless ``forward`` is told otherwise.
+        reference_size: None: the bandwidths are as given; otherwise, they are meant for an image
+            whose longer side has so many pixels, and follow the size of each.
         normalization: of the kernels: "after" divides by the filtered ones after filtering (the
             authors' release), "symmetric" by their root before and after.
         backend: see `engine.infer`: "auto", or one of "torch" (the plain reference), "numba"
@@ -70,6 +170,8 @@ class DenseInstanceCRF(nn.Module):
     Raises:
         ValueError: if an option is unknown or a number is out of its range.
     """
+
+    _own_parameter = "raw_box_weight"
 
     def __init__(
         self,
@@ -87,17 +189,22 @@ class DenseInstanceCRF(nn.Module):
         theta_gamma: float = 3.0,
         bilateral_weight: float = 4.0,
         spatial_weight: float = 3.0,
+        reference_size: float | None = None,
         num_iterations: int = 5,
         normalization: str = "after",
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
-        check_choice("normalization", normalization, NORMALIZATIONS)
-        check_choice("backend", backend, BACKENDS)
-        check_positive(
-            epsilon=epsilon, theta_alpha=theta_alpha, theta_beta=theta_beta, theta_gamma=theta_gamma
+        super().__init__(
+            theta_alpha=theta_alpha,
+            theta_beta=theta_beta,
+            theta_gamma=theta_gamma,
+            reference_size=reference_size,
+            num_iterations=num_iterations,
+            normalization=normalization,
+            backend=backend,
         )
+        check_choice("score_transform", score_transform, SCORE_TRANSFORMS)
+        check_positive(epsilon=epsilon)
         if not (box_term or global_term):
             raise ValueError("The Instance CRF needs box_term, global_term or both.")
         self.box_term = box_term
@@ -106,12 +213,6 @@ class DenseInstanceCRF(nn.Module):
         self.background_box_term = background_box_term
         self.epsilon = epsilon
         self.score_transform = score_transform
-        self.theta_alpha = theta_alpha
-        self.theta_beta = theta_beta
-        self.theta_gamma = theta_gamma
-        self.num_iterations = check_iterations(num_iterations)
-        self.normalization = normalization
-        self.backend = backend
         self.raw_box_weight = positive_parameter("box_weight", box_weight)
         self.raw_global_weight = positive_parameter("global_weight", global_weight)
         self.raw_bilateral_weight = positive_parameter("bilateral_weight", bilateral_weight)
@@ -137,6 +238,11 @@ class DenseInstanceCRF(nn.Module):
         """Weight of the spatial kernel, > 0."""
         return F.softplus(self.raw_spatial_weight)
 
+    def learned_numbers(self) -> dict[str, float]:
+        """The four weights by name, for logs."""
+        names = ("box_weight", "global_weight", "bilateral_weight", "spatial_weight")
+        return {name: getattr(self, name).item() for name in names}
+
     def extra_repr(self) -> str:
         """The terms, bandwidths and current weights."""
         terms = [
@@ -144,10 +250,7 @@ class DenseInstanceCRF(nn.Module):
             for name in ("box_term", "global_term", "pairwise_term", "background_box_term")
             if getattr(self, name)
         ]
-        weights = ", ".join(
-            f"{name}={getattr(self, name).item():.4g}"
-            for name in ("box_weight", "global_weight", "bilateral_weight", "spatial_weight")
-        )
+        weights = ", ".join(f"{k}={v:.4g}" for k, v in self.learned_numbers().items())
         return (
             f"terms={terms}, theta=({self.theta_alpha}, {self.theta_beta}, {self.theta_gamma}), "
             f"{weights}, num_iterations={self.num_iterations}, backend={self.backend!r}"
@@ -190,20 +293,14 @@ class DenseInstanceCRF(nn.Module):
                 finite probabilities, a box is empty or outside the image, a score is outside
                 [0, 1], or the image is not in 0-255.
         """
-        iterations = self.num_iterations if num_iterations is None else num_iterations
-        check_iterations(iterations)
-        if isinstance(part_prob, Tensor):
-            return self._label_image(
-                part_prob, boxes, scores, image, object_classes, part_owner, iterations
-            )
-        columns = [part_prob, boxes, scores, image, object_classes or [None] * len(part_prob)]
-        lengths = [len(column) for column in columns]
-        if len(set(lengths)) != 1:
-            raise ValueError(f"The lists of images' inputs differ in length: {lengths}.")
-        return [
-            self._label_image(*inputs, part_owner, iterations)
-            for inputs in zip(*columns, strict=True)
-        ]
+        columns = {
+            "part_prob": part_prob,
+            "boxes": boxes,
+            "scores": scores,
+            "image": image,
+            "object_classes": object_classes,
+        }
+        return self._label_images(columns, part_owner, num_iterations)
 
     def _label_image(
         self,
@@ -211,28 +308,22 @@ class DenseInstanceCRF(nn.Module):
         boxes: Tensor,
         scores: Tensor,
         image: Tensor,
-        object_classes: Tensor | None,
-        part_owner: Tensor | None,
+        object_classes: Tensor,
+        part_owner: Tensor,
         num_iterations: int,
     ) -> Labelling:
-        check_inputs(part_prob, boxes, scores, image, object_classes, part_owner)
-        with torch.autocast(part_prob.device.type, enabled=False):
-            if part_prob.dtype != torch.float64:
-                part_prob = part_prob.float()
-            boxes = boxes.detach().to(part_prob.dtype)
-            scores = scores.detach().to(part_prob.dtype)
-            label_space = _label_space(part_prob, boxes, object_classes, part_owner)
-            unary = self._unary(part_prob, boxes, scores, label_space)
-            log_marginals = infer(
-                unary.flatten(0, 1),
-                self._kernels(image),
-                torch.stack([self.bilateral_weight, self.spatial_weight]),
-                num_iterations if self.pairwise_term else 0,
-                normalization=self.normalization,
-                backend=self.backend,
-                overwrite=True,
-            )
-            return Labelling(label_space, log_marginals.view_as(unary))
+        label_space = build_label_space(object_classes.to(boxes.device), part_owner)
+        unary = self._unary(part_prob, boxes, scores, label_space)
+        log_marginals = infer(
+            unary.flatten(0, 1),
+            self._kernels(image),
+            torch.stack([self.bilateral_weight, self.spatial_weight]),
+            num_iterations if self.pairwise_term else 0,
+            normalization=self.normalization,
+            backend=self.backend,
+            overwrite=True,
+        )
+        return JointLabelling(label_space, log_marginals.view_as(unary))
 
     def _unary(
         self, part_prob: Tensor, boxes: Tensor, scores: Tensor, label_space: LabelSpace
@@ -249,28 +340,8 @@ class DenseInstanceCRF(nn.Module):
             factor = factor + self.global_weight * global_term(boxes, *size)
         return unary_energy(part_prob, factor, label_space, self.epsilon)
 
-    def _kernels(self, image: Tensor) -> ImageKernels:
-        """The bilateral and the spatial kernel of the image."""
-        return ImageKernels(
-            [
-                bilateral_kernel(image, self.theta_alpha, self.theta_beta),
-                GaussianKernel(tuple(image.shape[-2:]), self.theta_gamma),
-            ]
-        )
-
     def _background_score(self) -> float:
         """The score of the background's box, 0 if it has none."""
         if not self.background_box_term:
             return 0.0
         return transform_scores(torch.ones(()), self.score_transform).item()
-
-
-def _label_space(
-    part_prob: Tensor, boxes: Tensor, object_classes: Tensor | None, part_owner: Tensor | None
-) -> LabelSpace:
-    """The image's labels; without classes every detection owns all parts."""
-    if object_classes is None or part_owner is None:
-        num_parts = part_prob.shape[0] - 1
-        object_classes = torch.zeros(boxes.shape[0], dtype=torch.int64, device=boxes.device)
-        part_owner = torch.zeros(num_parts, dtype=torch.int64, device=boxes.device)
-    return build_label_space(object_classes.to(boxes.device), part_owner)

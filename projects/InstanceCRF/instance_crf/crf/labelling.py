@@ -1,39 +1,60 @@
-"""The result of the Instance CRF on one image.
+"""The result of the Instance CRF on one image: joint over (i, j), or *what* times *whose*.
 
-Shape letters: D detections, P parts, L labels, N = H·W pixels.
+Shape letters: D detections, P parts, L labels, H, W image size, H', W' another size, C object
+classes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .label_space import LabelSpace
+from .potentials import IMPOSSIBLE
 
-__all__ = ["Labelling"]
+__all__ = ["FactoredLabelling", "JointLabelling", "Labelling", "Whose"]
+
+_MAPS_AT_A_TIME = 32
+"""When resizing: L can be in the hundreds and the output large."""
 
 
-class Labelling:
+class Labelling(ABC):
     """One distribution over the labels of the image per pixel.
 
     Args:
         label_space: what the labels mean.
-        log_marginals: (H, W, L) log-probabilities.
+        size: (H, W).
     """
 
-    def __init__(self, label_space: LabelSpace, log_marginals: Tensor) -> None:
+    def __init__(self, label_space: LabelSpace, size: tuple[int, int]) -> None:
         self.label_space = label_space
-        self._log_marginals = log_marginals
+        self.size = size
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W)."""
-        height, width = self._log_marginals.shape[:2]
-        return height, width
-
+    @abstractmethod
     def marginals(self) -> Tensor:
         """(L, H, W) probabilities, label 0 background; differentiable."""
-        return self._log_marginals.permute(2, 0, 1).contiguous().exp()
+
+    @abstractmethod
+    def _log_prob(self, labels: Tensor) -> Tensor:
+        """(H, W) log-probability of (H, W) labels that are all >= 0."""
+
+    @abstractmethod
+    def label_maps(self, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The answer, without gradient, at any size: probabilities are resized, never labels.
+
+        Args:
+            size: (H', W'); None: (H, W).
+
+        Returns:
+            (H', W') int64 object map: 0 background or nobody, i + 1 for detection i; (H', W') int64
+            part map: 0 background, 1..P; (H', W') probability of each pixel's label. Ties go to the
+            label that comes first.
+        """
 
     def log_prob(self, labels: Tensor) -> Tensor:
         """Log-probability of a given label at each pixel, for the loss; differentiable.
@@ -48,22 +69,170 @@ class Labelling:
             ValueError: if the shape is not (H, W) or a label is beyond the label space.
         """
         check_labels(labels, self.size, self.label_space)
-        picked = self._log_marginals.gather(2, labels.clamp(min=0)[..., None])[..., 0]
+        picked = self._log_prob(labels.clamp(min=0))
         return torch.where(labels < 0, torch.zeros_like(picked), picked)
 
     def argmax(self) -> tuple[Tensor, Tensor]:
-        """The most probable label of each pixel, without gradient.
-
-        Returns:
-            (H, W) int64 object map: 0 background, i + 1 for detection i; and (H, W) int64 part map:
-            0 background, 1..P. Ties go to the label that comes first.
-        """
-        best = self._log_marginals.detach().argmax(dim=2)
-        return self.label_space.label_instance[best], self.label_space.label_part[best]
+        """The first two of :meth:`label_maps`, (H, W) each: whose, and what."""
+        return self.label_maps()[:2]
 
     def confidence(self) -> Tensor:
-        """(H, W) marginal of the most probable label, without gradient."""
-        return self._log_marginals.detach().amax(dim=2).exp()
+        """(H, W) probability of the label that :meth:`argmax` gives, without gradient."""
+        return self.label_maps()[2]
+
+
+class JointLabelling(Labelling):
+    """The paper's: a distribution over all (i, j), answered by its largest probability.
+
+    Args:
+        label_space: what the labels mean.
+        log_marginals: (H, W, L) log-probabilities.
+    """
+
+    def __init__(self, label_space: LabelSpace, log_marginals: Tensor) -> None:
+        height, width = log_marginals.shape[:2]
+        super().__init__(label_space, (height, width))
+        self._log_marginals = log_marginals
+
+    def marginals(self) -> Tensor:
+        """See Labelling."""
+        return self._log_marginals.permute(2, 0, 1).contiguous().exp()
+
+    def _log_prob(self, labels: Tensor) -> Tensor:
+        return self._log_marginals.gather(2, labels[..., None])[..., 0]
+
+    def label_maps(self, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """See Labelling."""
+        log_marginals = self._log_marginals.detach()
+        if size is None or tuple(size) == self.size:
+            best, label = log_marginals.max(dim=2)
+            best = best.exp()
+        else:
+            best, label = _largest_resized(log_marginals.permute(2, 0, 1).exp(), size)
+        return self.label_space.label_instance[label], self.label_space.label_part[label], best
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Whose the pixels of one object class's parts are.
+
+    Attributes:
+        detections: (D_c,) int64, the image's detections of the class.
+        parts: (P_c,) int64, its parts, 1..P.
+        log_prob: (H, W, D_c + 1) log-probabilities: nobody, then the detections.
+    """
+
+    detections: Tensor
+    parts: Tensor
+    log_prob: Tensor
+
+
+class FactoredLabelling(Labelling):
+    """Ours: q(i, j) = q_what(j) q_whose(i), read in that order.
+
+    A pixel is someone's if background has less than half of *what*. Then it is the best part, then
+    the best detection among those that own the part, or nobody. The best product would be the
+    wrong question: a foreground whose mass is shared by many (i, j) loses to the one background.
+
+    Args:
+        label_space: with nobody's labels.
+        log_what: (H, W, P + 1) log-probabilities, background first.
+        whose: one entry for each object class that owns parts and was detected.
+        nobody: whether nobody is a label of *whose* that is learned. It always is an answer, beyond
+            the reach of all boxes at least.
+    """
+
+    def __init__(
+        self, label_space: LabelSpace, log_what: Tensor, whose: Sequence[Whose], *, nobody: bool
+    ) -> None:
+        height, width = log_what.shape[:2]
+        super().__init__(label_space, (height, width))
+        self.log_what = log_what
+        self.whose = tuple(whose)
+        self.nobody = nobody
+
+    def marginals(self) -> Tensor:
+        """See Labelling."""
+        space = self.label_space
+        nobodys = (space.label_instance == 0) & (space.label_part > 0)
+        log_whose = self.log_what.new_zeros(*self.size, space.num_labels)
+        for whose in self.whose:
+            column = self._columns(whose)
+            mine = (column[space.label_instance] > 0) | (
+                nobodys & torch.isin(space.label_part, whose.parts)
+            )
+            index = mine.nonzero()[:, 0]
+            values = whose.log_prob[..., column[space.label_instance[index]]]
+            log_whose = log_whose.index_copy(2, index, values)
+        log_marginals = self.log_what[..., space.label_part] + log_whose
+        return log_marginals.permute(2, 0, 1).contiguous().exp()
+
+    def _log_prob(self, labels: Tensor) -> Tensor:
+        """As the loss wants it: nobody's parts, and those of a detection out of reach, are judged
+        by *what* alone, unless nobody is a label that is learned."""
+        instance = self.label_space.label_instance[labels]
+        part = self.label_space.label_part[labels]
+        log_prob = self.log_what.gather(2, part[..., None])[..., 0]
+        for whose in self.whose:
+            mine = torch.isin(part, whose.parts)
+            column = self._columns(whose)[instance]
+            picked = whose.log_prob.gather(2, column[..., None])[..., 0]
+            picked = torch.where(picked > -IMPOSSIBLE / 2, picked, whose.log_prob[..., 0])
+            mine &= (picked > -IMPOSSIBLE / 2) & (self.nobody | (column > 0))
+            log_prob = log_prob + torch.where(mine, picked, torch.zeros_like(picked))
+        return log_prob
+
+    def _columns(self, whose: Whose) -> Tensor:
+        """(D + 1,) where in ``whose.log_prob`` an instance stands; nobody's column if not there."""
+        columns = whose.detections.new_zeros(self.label_space.num_detections + 1)
+        columns[whose.detections + 1] = torch.arange(
+            1, len(whose.detections) + 1, device=columns.device
+        )
+        return columns
+
+    def label_maps(self, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """See Labelling. *Whose* is resized with the foreground as its weight: resize(f q) /
+        resize(f), or silhouettes would take the identities of the background behind them."""
+        size = self.size if size is None else tuple(size)
+        what = self.log_what.detach().permute(2, 0, 1).exp()
+        background = _resize(what[:1], size)[0]
+        best, part = _largest_resized(what[1:], size)
+        someone = background < 0.5
+        part = torch.where(someone, part + 1, 0)
+        owner, confidence = torch.zeros_like(part), torch.where(someone, best, background)
+        for whose in self.whose:
+            q = whose.log_prob.detach().permute(2, 0, 1)
+            if size == self.size:
+                best, column = q.max(dim=0)
+                best = best.exp()
+            else:
+                weight = what[whose.parts].sum(0, keepdim=True).clamp(min=1e-6)
+                best, column = _largest_resized(q.exp().mul_(weight), size)
+                best = best / _resize(weight, size)[0]
+            instances = torch.cat([whose.detections.new_zeros(1), whose.detections + 1])
+            mine = torch.isin(part, whose.parts)
+            owner = torch.where(mine, instances[column], owner)
+            confidence = torch.where(mine, confidence * best, confidence)
+        return owner, part, confidence
+
+
+def _largest_resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(C, H, W) -> the largest of the maps at (H', W'), and which it is."""
+    best = maps.new_full(size, -1.0)
+    index = torch.zeros(size, dtype=torch.int64, device=maps.device)
+    for start in range(0, len(maps), _MAPS_AT_A_TIME):
+        value, which = _resize(maps[start : start + _MAPS_AT_A_TIME], size).max(0)
+        better = value > best
+        best = torch.where(better, value, best)
+        index = torch.where(better, which + start, index)
+    return best, index
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) -> (C, H', W'), bilinear."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
 
 
 def check_labels(labels: Tensor, size: tuple[int, int], label_space: LabelSpace) -> None:

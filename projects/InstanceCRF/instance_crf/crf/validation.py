@@ -13,6 +13,7 @@ from torch import Tensor, nn
 __all__ = [
     "check_boxes",
     "check_choice",
+    "check_evidence",
     "check_image",
     "check_inputs",
     "check_iterations",
@@ -36,8 +37,9 @@ def check_inputs(
     image: Tensor,
     object_classes: Tensor | None,
     part_owner: Tensor | None,
+    evidence: Tensor | None = None,
 ) -> None:
-    """Checks the inputs of one image against each other; see DenseInstanceCRF.forward.
+    """Checks the inputs of one image against each other; see the forward of the Instance CRFs.
 
     Raises:
         ValueError: naming the argument and what is wrong with it.
@@ -48,6 +50,9 @@ def check_inputs(
     check_boxes(boxes, size)
     check_scores(scores, boxes.shape[0])
     devices = {"part_prob": part_prob, "boxes": boxes, "scores": scores, "image": image}
+    if evidence is not None:
+        check_evidence(evidence, (boxes.shape[0], *size))
+        devices["evidence"] = evidence
     for name, value in devices.items():
         if value.device != part_prob.device:
             raise ValueError(f"{name} is on {value.device}, part_prob on {part_prob.device}.")
@@ -129,6 +134,19 @@ def check_scores(scores: Tensor, num_detections: int) -> None:
     low, high = value_range(scores)
     if not (low >= 0 and high <= 1):
         raise ValueError(f"scores must lie in [0, 1], but run from {low:g} to {high:g}.")
+
+
+def check_evidence(evidence: Tensor, shape: tuple[int, ...]) -> None:
+    """(D, H, W) in [0, 1]."""
+    if tuple(evidence.shape) != shape:
+        raise ValueError(
+            f"evidence has shape {tuple(evidence.shape)}, but must have (D, H, W) = {shape}."
+        )
+    if evidence.numel() == 0:
+        return
+    low, high = value_range(evidence)
+    if not (low >= 0 and high <= 1 + _PROBABILITY_SLACK):
+        raise ValueError(f"evidence must lie in [0, 1], but runs from {low:g} to {high:g}.")
 
 
 def check_support(support: Tensor | None, num_pixels: int) -> None:

@@ -44,14 +44,16 @@ def match_ground_truth(
         gt_object: (H, W) integers, 0 none, ids >= 1, negative = ignore.
         gt_part: (H, W) integers, 0 background, 1..P, 255 = ignore.
         label_table: (D+1, P+1) int64, the label index of (object, part); negative where the
-            class of the detection does not own the part (``LabelSpace.label_index``).
+            class of the detection does not own the part (``LabelSpace.label_index``). Where it
+            has labels (nobody, part), in row 0, these are the target of parts that belong to no
+            object, or to one without a detection.
         mode: "person" or "segment".
-        unmatched: "ignore" leaves pixels of objects without a detection out of the loss,
-            "background" teaches them to be background.
+        unmatched: where there are no such labels, "ignore" leaves pixels of objects without a
+            detection out of the loss, "background" teaches them to be background.
 
     Returns:
         (H, W) int64: label index of every pixel, :data:`IGNORED` where the loss must not look:
-        ignored pixels, and part pixels that belong to no object.
+        ignored pixels, and, without labels for it, part pixels that belong to no object.
 
     Raises:
         ValueError: an unknown mode or policy, maps of different sizes, a part beyond P.
@@ -62,7 +64,10 @@ def match_ground_truth(
     target = torch.zeros_like(gt_part)
     target[(gt_part == PART_IGNORE_VALUE) | (gt_object < 0)] = IGNORED
     labelled = (target != IGNORED) & (gt_part > 0)
-    target[labelled & (gt_object == 0)] = IGNORED
+    label_table = label_table.to(target.device)
+    nobodys = label_table[0].clamp(min=IGNORED)
+    lone = labelled & (gt_object == 0)
+    target[lone] = nobodys[gt_part[lone]]
     labelled &= gt_object > 0
     if not bool(labelled.any()):
         return target
@@ -83,9 +88,10 @@ def match_ground_truth(
     detection = torch.from_numpy(_MODES[mode](iou.cpu().numpy())).to(target.device)
 
     pixel_detection = detection[compact, gt_part[labelled] - 1]
-    labels = label_table.to(target.device)[pixel_detection, gt_part[labelled]]
-    labels[pixel_detection == 0] = IGNORED if unmatched == "ignore" else 0
-    target[labelled] = labels
+    labels = label_table[pixel_detection, gt_part[labelled]]
+    if unmatched == "background":
+        labels[(pixel_detection == 0) & (labels < 0)] = 0
+    target[labelled] = labels.clamp(min=IGNORED)
     return target
 
 

@@ -15,7 +15,8 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from ..crf import DenseInstanceCRF, Labelling
+from ..crf import DenseInstanceCRF, FactoredInstanceCRF, Labelling
+from ..crf.place import region_templates
 from ..losses import hardest_pixels_loss, match_ground_truth
 from ..losses.matching import IGNORED
 from ..structures import SCORE_NAMES, PartInstances
@@ -28,7 +29,7 @@ Registry for heads that assign every pixel of Q to a detection. The registered o
 with ``obj(cfg)`` and has the methods ``losses`` and ``inference`` of :class:`InstanceCRFHead`.
 """
 
-_LABELS_AT_A_TIME = 32
+FORMS = ("factored", "joint")
 
 
 def build_instance_crf_head(cfg) -> nn.Module:
@@ -44,7 +45,7 @@ class InstanceCRFHead(nn.Module):
     def __init__(
         self,
         *,
-        crf: DenseInstanceCRF,
+        crf: DenseInstanceCRF | FactoredInstanceCRF,
         part_owner: Sequence[int],
         num_iterations_train: int = 5,
         num_iterations_test: int = 5,
@@ -90,23 +91,7 @@ class InstanceCRFHead(nn.Module):
     def from_config(cls, cfg) -> dict:
         crf = cfg.MODEL.INSTANCE_CRF
         return {
-            "crf": DenseInstanceCRF(
-                box_term=crf.BOX_TERM,
-                global_term=crf.GLOBAL_TERM,
-                pairwise_term=crf.PAIRWISE_TERM,
-                background_box_term=crf.BACKGROUND_BOX_TERM,
-                box_weight=crf.BOX_WEIGHT,
-                global_weight=crf.GLOBAL_WEIGHT,
-                epsilon=crf.EPSILON,
-                score_transform=crf.SCORE_TRANSFORM,
-                theta_alpha=crf.BILATERAL.THETA_ALPHA,
-                theta_beta=crf.BILATERAL.THETA_BETA,
-                bilateral_weight=crf.BILATERAL.WEIGHT,
-                theta_gamma=crf.SPATIAL.THETA_GAMMA,
-                spatial_weight=crf.SPATIAL.WEIGHT,
-                normalization=crf.NORMALIZATION,
-                backend=crf.BACKEND,
-            ),
+            "crf": crf_from_config(cfg),
             "part_owner": part_owner_from_config(cfg),
             "num_iterations_train": crf.NUM_ITERATIONS.TRAIN,
             "num_iterations_test": crf.NUM_ITERATIONS.TEST,
@@ -125,6 +110,8 @@ class InstanceCRFHead(nn.Module):
         images: Sequence[Tensor],
         part_segs: Sequence[Tensor],
         object_segs: Sequence[Tensor],
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
     ) -> dict[str, Tensor]:
         """The matched, hard-pixel cross-entropy of a mini-batch.
 
@@ -134,13 +121,16 @@ class InstanceCRFHead(nn.Module):
             images: (3, H, W) in 0-255.
             part_segs: (H, W) int64, 0 background, 1..P, 255 ignore.
             object_segs: (H, W) int64, 0 none, ids >= 1, -1 ignore.
+            evidence: (D, H, W) of each image, see :class:`~instance_crf.crf.FactoredInstanceCRF`.
 
         Returns:
             ``{"loss_crf": scalar}``.
         """
         if self.stop_gradient_to_parts:
             part_probs = [q.detach() for q in part_probs]
-        labellings = self._labellings(part_probs, detections, images, self.num_iterations_train)
+        labellings = self._labellings(
+            part_probs, detections, images, evidence, self.num_iterations_train
+        )
         log_probs, valid = [], []
         for labelling, part_seg, object_seg in zip(labellings, part_segs, object_segs, strict=True):
             target = match_ground_truth(
@@ -164,20 +154,24 @@ class InstanceCRFHead(nn.Module):
         detections: Sequence[Instances],
         images: Sequence[Tensor],
         output_sizes: Sequence[tuple[int, int]],
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
     ) -> list[PartInstances]:
         """Label every image, at the size wanted.
 
         Args:
-            part_probs, detections, images: as in :meth:`losses`.
+            part_probs, detections, images, evidence: as in :meth:`losses`.
             output_sizes: (H', W') of each image. Where it is not (H, W), the marginals are
                 brought to it before the argmax, never the labels.
         """
-        labellings = self._labellings(part_probs, detections, images, self.num_iterations_test)
+        labellings = self._labellings(
+            part_probs, detections, images, evidence, self.num_iterations_test
+        )
         results = []
         for labelling, q, boxes, size in zip(
             labellings, part_probs, detections, output_sizes, strict=True
         ):
-            object_map, part_map, confidence = label_maps(labelling, size)
+            object_map, part_map, confidence = labelling.label_maps(size)
             scale = boxes.pred_boxes.tensor.new_tensor(
                 [size[1] / q.shape[2], size[0] / q.shape[1]] * 2
             )
@@ -200,8 +194,11 @@ class InstanceCRFHead(nn.Module):
         part_probs: Sequence[Tensor],
         detections: Sequence[Instances],
         images: Sequence[Tensor],
+        evidence: Sequence[Tensor | None] | None,
         num_iterations: int,
     ) -> list[Labelling]:
+        # The paper's form knows boxes and scores only.
+        more = {} if isinstance(self.crf, DenseInstanceCRF) else {"evidence": evidence}
         return self.crf(
             list(part_probs),
             [d.pred_boxes.tensor for d in detections],
@@ -210,35 +207,14 @@ class InstanceCRFHead(nn.Module):
             object_classes=[d.pred_classes for d in detections],
             part_owner=self.part_owner,
             num_iterations=num_iterations,
+            **more,
         )
 
     def _log_weights(self) -> None:
         if not has_event_storage():
             return
-        for name in ("box_weight", "global_weight", "bilateral_weight", "spatial_weight"):
-            get_event_storage().put_scalar(f"crf/{name}", getattr(self.crf, name).item())
-
-
-def label_maps(labelling: Labelling, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The labelling at another size: marginals are resized, then the best label is taken.
-
-    Returns:
-        (H', W') object map (0 none, i+1 detection i), part map (0 background, 1..P), and the
-        marginal of each pixel's label.
-    """
-    if tuple(size) == tuple(labelling.size):
-        return (*labelling.argmax(), labelling.confidence())
-    marginals = labelling.marginals()
-    best = marginals.new_full(size, -1.0)
-    label = torch.zeros(size, dtype=torch.int64, device=marginals.device)
-    # L can be in the hundreds and the output large: a few labels at a time bound the memory.
-    for start in range(0, len(marginals), _LABELS_AT_A_TIME):
-        value, index = resize(marginals[start : start + _LABELS_AT_A_TIME], size).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        label = torch.where(better, index + start, label)
-    space = labelling.label_space
-    return space.label_instance[label], space.label_part[label], best
+        for name, value in self.crf.learned_numbers().items():
+            get_event_storage().put_scalar(f"crf/{name}", value)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -246,6 +222,57 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+def crf_from_config(cfg) -> DenseInstanceCRF | FactoredInstanceCRF:
+    """The CRF of ``MODEL.INSTANCE_CRF.FORM``.
+
+    Raises:
+        ValueError: an unknown form, or one of the CRF's options.
+    """
+    crf = cfg.MODEL.INSTANCE_CRF
+    common = {
+        "theta_alpha": crf.BILATERAL.THETA_ALPHA,
+        "theta_beta": crf.BILATERAL.THETA_BETA,
+        "theta_gamma": crf.SPATIAL.THETA_GAMMA,
+        "reference_size": crf.REFERENCE_SIZE or None,
+        "normalization": crf.NORMALIZATION,
+        "backend": crf.BACKEND,
+        "box_weight": crf.BOX_WEIGHT,
+        "global_weight": crf.GLOBAL_WEIGHT,
+    }
+    if crf.FORM == "joint":
+        return DenseInstanceCRF(
+            box_term=crf.BOX_TERM,
+            global_term=crf.GLOBAL_TERM,
+            pairwise_term=crf.PAIRWISE_TERM,
+            background_box_term=crf.BACKGROUND_BOX_TERM,
+            epsilon=crf.EPSILON,
+            score_transform=crf.SCORE_TRANSFORM,
+            bilateral_weight=crf.BILATERAL.WEIGHT,
+            spatial_weight=crf.SPATIAL.WEIGHT,
+            **common,
+        )
+    if crf.FORM != "factored":
+        raise ValueError(
+            f"MODEL.INSTANCE_CRF.FORM is {crf.FORM!r}; it is one of {', '.join(FORMS)}."
+        )
+    identity = crf.IDENTITY
+    regions = list(crf.PART_REGIONS) or [""] * (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1)
+    return FactoredInstanceCRF(
+        cues=identity.CUES,
+        potential=identity.POTENTIAL,
+        what_pairwise=crf.PAIRWISE_TERM and crf.WHAT.PAIRWISE_TERM,
+        whose_pairwise=crf.PAIRWISE_TERM,
+        nobody=identity.NOBODY,
+        reach=identity.REACH,
+        place_templates=region_templates(regions),
+        nobody_potential=identity.NOBODY_POTENTIAL,
+        evidence_floor=identity.EVIDENCE_FLOOR,
+        what_weights=(crf.WHAT.BILATERAL_WEIGHT, crf.WHAT.SPATIAL_WEIGHT),
+        whose_weights=(crf.BILATERAL.WEIGHT, crf.SPATIAL.WEIGHT),
+        **common,
+    )
 
 
 def part_owner_from_config(cfg) -> list[int]:
