@@ -84,6 +84,33 @@ def test_nothing_labelled(num_detections):
     assert result.segment_masks().shape == (0, 3, 5)
 
 
+def test_a_part_of_nobody_is_a_part_and_no_object():
+    # Column 3: part 2 of nobody above, background below; no object has a part beyond 1.
+    result = build(
+        object_map=torch.tensor([[1, 1, 0, 0], [1, 3, 3, 0]]),
+        part_map=torch.tensor([[1, 1, 0, 2], [1, 1, 1, 0]]),
+    )
+    assert result.part_map.tolist() == [[1, 1, 0, 2], [1, 1, 1, 0]]
+    assert result.object_map.tolist() == [[1, 1, 0, 0], [1, 2, 2, 0]]
+    assert result.segment_object.tolist() == [1, 2]
+    assert result.segment_part.tolist() == [1, 1]
+    assert result.segment_area.tolist() == [3, 2]
+    assert result.object_masks().sum().item() == 5
+    assert not result.segment_masks()[:, 0, 3].any()
+    id_map, segments = result.panoptic()
+    assert id_map.tolist() == [[1, 1, 0, 0], [1, 2, 2, 0]]
+    assert [s["area"] for s in segments] == [3, 2]
+
+
+def test_everything_may_be_nobodys():
+    result = build(
+        object_map=torch.zeros(2, 4, dtype=torch.int64),
+        part_map=torch.tensor([[0, 1, 2, 0], [0, 2, 2, 0]]),
+    )
+    assert len(result) == 0 and result.panoptic()[0].sum() == 0 and result.panoptic()[1] == []
+    assert result.part_map.sum() == 7
+
+
 def test_non_contiguous_maps_give_the_same():
     reference = build()
     strided = build(
@@ -102,7 +129,7 @@ def test_non_contiguous_maps_give_the_same():
         ({"scores": torch.ones(2)}, "3, 2 and 3"),
         ({"object_map": torch.full((2, 4), 4)}, "ids 4..4.*3 detections"),
         ({"part_map": torch.full((2, 4), 3)}, "part 3.*2 parts"),
-        ({"part_map": torch.ones(2, 4, dtype=torch.int64)}, "part without an object"),
+        ({"part_map": torch.zeros(2, 4, dtype=torch.int64)}, "5 pixels.*object without a part"),
         ({"part_prob": torch.zeros(3, 2, 5)}, r"\(3, 2, 5\)"),
     ],
 )

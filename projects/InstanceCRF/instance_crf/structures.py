@@ -24,9 +24,13 @@ the three."""
 class PartInstances:
     """Every pixel's part and the object that it belongs to, with scores to rank them by.
 
+    A part may belong to *nobody*: ``part_map`` has it, ``object_map`` is 0 there. So the part
+    segmentation is ``part_map``, while objects, segments, masks and the panoptic view leave such
+    pixels out. Every pixel of an object has a part.
+
     Attributes:
         object_map: (H, W) int32, 0 where no object is, i for the i-th object (1..n).
-        part_map: (H, W) int32, 0 background, 1..P parts; 0 exactly where ``object_map`` is 0.
+        part_map: (H, W) int32, 0 background, 1..P parts, also those of nobody.
         boxes: (n, 4) the detections' boxes, x1 y1 x2 y2 in pixels of this map.
         classes: (n,) int64 contiguous object classes.
         object_scores: name in :data:`SCORE_NAMES` -> (n,) scores.
@@ -65,7 +69,8 @@ class PartInstances:
 
         Args:
             object_map: (H, W) integers, 0 none, i+1 for detection i.
-            part_map: (H, W) integers, 0 background, 1..P.
+            part_map: (H, W) integers, 0 background, 1..P; where it has a part and ``object_map``
+                is 0, the part is nobody's.
             boxes: (D, 4) x1 y1 x2 y2 in pixels of the maps.
             scores: (D,) detection scores.
             classes: (D,) contiguous object classes.
@@ -75,8 +80,8 @@ class PartInstances:
             score_name: one of :data:`SCORE_NAMES`.
 
         Raises:
-            ValueError: maps of different sizes, an object without a detection, a part pixel
-                without an object or the reverse, a part that Q does not have, an unknown score.
+            ValueError: maps of different sizes, an object without a detection, a pixel of an
+                object without a part, a part that Q does not have, an unknown score.
         """
         _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, score_name)
         device = object_map.device
@@ -159,11 +164,11 @@ class PartInstances:
         """The labelling as Detectron2's panoptic output.
 
         Returns:
-            (H, W) int32 segment ids (0 background, k for the k-th segment) and one dict a
+            (H, W) int32 segment ids (0 no object, k for the k-th segment) and one dict a
             segment: ``id, category_id`` (part, contiguous: part id - 1), ``isthing, instance_id,
             object_category_id, score, area``. Plain Python numbers only.
         """
-        num_parts = int(self.segment_part.max()) if len(self.segment_part) else 0
+        num_parts = _largest(self.part_map)
         table = torch.zeros(
             (len(self) + 1, num_parts + 1), dtype=torch.int32, device=self.object_map.device
         )
@@ -252,5 +257,9 @@ def _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, s
             f"part_map holds part {_largest(part_map)}, but part_prob has "
             f"{part_prob.shape[0] - 1} parts."
         )
-    if bool(((object_map == 0) != (part_map == 0)).any()):
-        raise ValueError("A pixel has a part without an object, or an object without a part.")
+    partless = int(((object_map != 0) & (part_map == 0)).sum())
+    if partless:
+        raise ValueError(
+            f"{partless} pixels of {object_map.numel()} have an object without a part: set "
+            "object_map to 0 there, or give them a part."
+        )
