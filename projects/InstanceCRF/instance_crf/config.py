@@ -190,7 +190,8 @@ def _add_instance_crf_config(cfg: CN) -> None:
     # The CRF's loss does not reach Q (piecewise training of the CRF beside other losses).
     crf.STOP_GRADIENT_TO_PARTS = False
 
-    # What ranks segments and objects: "mean_q", "mean_marginal", "detection" or "product".
+    # What ranks segments and objects: "mean_q", "mean_marginal", "detection", "product" of the
+    # three, "share" (detection x share of the box) or "product_share": see docs/EVALUATION.md.
     crf.SCORE = "product"
 
 
