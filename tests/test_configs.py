@@ -1,11 +1,14 @@
 """Every YAML in configs/ runs, in training and in inference; keys follow from the data set."""
 
 import importlib.util
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
@@ -13,7 +16,7 @@ from detectron2.utils.events import EventStorage
 from PIL import Image
 
 import instance_crf
-from instance_crf.config import check_datasets, load_config
+from instance_crf.config import add_instance_crf_config, check_datasets, load_config
 from instance_crf.data.datasets import builtin
 from instance_crf.data.datasets.register import register_parts
 from instance_crf.data.datasets.voc import VOC_TAXONOMY
@@ -126,6 +129,7 @@ def test_network_of_the_paper():
     files = complete("models/r101_psp.yaml")
     cfg = load_config(files[0], [*files[1:], "MODEL.DEVICE", "cpu"])
     assert cfg.INPUT.PART_AUG.CROP_SIZE == [521, 521]
+    assert cfg.MODEL.INSTANCE_CRF.OHEM_TOP_K == 2**15
     model = build_model(cfg)
     assert len(model.backbone.res4) == 23 and model.part_head.in_feature == "res5"
     assert model.backbone.output_shape()["res5"].stride == 16
@@ -144,6 +148,33 @@ def test_later_files_win_and_options_win_over_files(tmp_path):
         load_config(DEMO, ["nowhere.yaml", "SOLVER.WEIGHT_DECAY", 0.3])
     with pytest.raises(ValueError, match="--eval-only.*before the files"):
         load_config(DEMO, [*files, "--eval-only", "SOLVER.WEIGHT_DECAY", 0.3])
+
+
+@pytest.mark.parametrize("key", ["MODEL.SEM_SEG_HEAD.OHEM_TOP_K", "MODEL.INSTANCE_CRF.OHEM_TOP_K"])
+def test_hardest_pixels_are_a_number_or_a_fraction(key, tmp_path):
+    model, section, name = key.split(".")
+
+    def value(cfg):
+        return cfg[model][section][name]
+
+    for text, expected in (("0.3", 0.3), ("100", 100), ("100.0", 100), ("0", 0)):
+        file = tmp_path / "file.yaml"
+        file.write_text(f"VERSION: 2\n{model}: {{{section}: {{{name}: {text}}}}}\n")
+        assert value(load_config(DEMO, [str(file)])) == expected
+        # As train_net.py hands them on, and as a script writes them, over either type.
+        other = tmp_path / "other.yaml"
+        for before, given in itertools.product(("0.2", "7"), (text, yaml.safe_load(text))):
+            other.write_text(f"VERSION: 2\n{model}: {{{section}: {{{name}: {before}}}}}\n")
+            cfg = load_config(DEMO, [str(file), str(other), key, given])
+            assert value(cfg) == expected and type(value(cfg)) is float
+        # What a run saves can be read again, also by Detectron2 alone.
+        file.write_text(cfg.dump())
+        assert value(load_config(str(file))) == expected
+        plain = get_cfg()
+        add_instance_crf_config(plain)
+        plain.merge_from_file(str(file))
+        assert value(plain) == expected
+    assert load_config(DEMO, [key, "all"]).MODEL[section][name] == "all"  # its loss refuses it
 
 
 def test_missing_config_is_named():

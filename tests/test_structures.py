@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from instance_crf.crf.potentials import box_masks
 from instance_crf.structures import SCORE_NAMES, PartInstances
 
 
@@ -46,6 +47,82 @@ def test_scores_by_hand():
     assert build(score_name="detection").scores.tolist() == pytest.approx([0.9, 0.6])
 
 
+def test_shares_by_hand():
+    # Box 1 has the pixels (0, 0) .. (1, 1), 2 and 3 lie in it, too; object 3 has a pixel outside.
+    result = build(
+        object_map=torch.tensor([[1, 0, 0, 0], [1, 3, 3, 2]]),
+        part_map=torch.tensor([[1, 2, 0, 0], [2, 2, 2, 1]]),
+        boxes=torch.tensor([[0.0, 0, 2, 2], [3, 0, 4, 1], [0.6, 0.4, 2.4, 1.6]]),
+    )
+    # Object 1: 2 of 4 pixels. Object 2: its box is background. Object 3: its box has the centre
+    # (1.5, 0.5), nobody's, and (1.5, 1.5), its own; its other one, (2.5, 1.5), lies outside.
+    share = torch.tensor([0.5, 0.0, 0.5])
+    detection = torch.tensor([0.9, 0.8, 0.6])
+    torch.testing.assert_close(result.object_scores["share"], detection * share)
+    torch.testing.assert_close(
+        result.object_scores["product_share"], result.object_scores["product"] * share
+    )
+    assert result.segment_object.tolist() == [1, 1, 2, 3]
+    of_segments = share[result.segment_object - 1]
+    torch.testing.assert_close(
+        result.segment_scores["share"], result.segment_scores["detection"] * of_segments
+    )
+    torch.testing.assert_close(
+        result.segment_scores["product_share"], result.segment_scores["product"] * of_segments
+    )
+
+
+def test_shares_count_the_pixels_that_the_crf_takes_for_the_boxs():
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    height, width, count = 11, 13, 6
+    part_map = (random(height, width) * 3).long()
+    object_map = torch.where(part_map > 0, (random(height, width) * (count + 1)).long(), 0)
+    # Also beyond the picture, without a pixel, with corners at centres, and turned round.
+    boxes = torch.cat([random(3, 2) * 6 - 2, random(3, 2) * 12 + 2], dim=1)
+    boxes = torch.cat(
+        [boxes, torch.tensor([[0.5, 2.5, 4.5, 7.5], [-9.0, -9, -2, -2], [9.0, 9, 3, 3]])]
+    )
+    result = PartInstances.from_label_maps(
+        object_map,
+        part_map,
+        boxes=boxes,
+        scores=torch.ones(count),
+        classes=torch.zeros(count, dtype=torch.int64),
+    )
+    in_box = box_masks(boxes, height, width).permute(2, 0, 1)
+    own = in_box & (object_map == torch.arange(1, count + 1)[:, None, None])
+    expected = own.sum((1, 2)) / (in_box & (part_map > 0)).sum((1, 2)).clamp(min=1)
+    assert len(result) == count
+    torch.testing.assert_close(result.object_scores["share"], expected)
+
+
+def test_objects_with_too_small_a_share_become_nobodys():
+    arguments = {
+        "object_map": torch.tensor([[1, 1, 1, 0], [2, 1, 3, 3]]),
+        "part_map": torch.tensor([[1, 1, 1, 0], [2, 2, 2, 2]]),
+        "boxes": torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 4, 2]]),
+    }
+    # Shares 3/4, 1/4 and 2/7.
+    for min_share, kept in ((0.0, [0, 1, 2]), (0.25, [0, 1, 2]), (0.26, [0, 2]), (0.3, [0])):
+        result = build(**arguments, min_share=min_share)
+        reference = build(**arguments)
+        assert result.boxes.tolist() == reference.boxes[kept].tolist()
+        assert torch.equal(result.part_map, reference.part_map)
+        wanted = torch.zeros(2, 4, dtype=torch.int32)
+        for number, old in enumerate(kept, start=1):
+            wanted[reference.object_map == old + 1] = number
+        assert torch.equal(result.object_map, wanted)
+        # What the others lose does not change the share of those that stay.
+        for name in SCORE_NAMES:
+            assert torch.equal(result.object_scores[name], reference.object_scores[name][kept])
+    nobody = build(**arguments, min_share=1.0)
+    assert len(nobody) == 0 and torch.equal(nobody.part_map, reference.part_map)
+
+
 def test_panoptic_view():
     id_map, segments = build().panoptic()
     assert id_map.dtype == torch.int32
@@ -84,6 +161,33 @@ def test_nothing_labelled(num_detections):
     assert result.segment_masks().shape == (0, 3, 5)
 
 
+def test_a_part_of_nobody_is_a_part_and_no_object():
+    # Column 3: part 2 of nobody above, background below; no object has a part beyond 1.
+    result = build(
+        object_map=torch.tensor([[1, 1, 0, 0], [1, 3, 3, 0]]),
+        part_map=torch.tensor([[1, 1, 0, 2], [1, 1, 1, 0]]),
+    )
+    assert result.part_map.tolist() == [[1, 1, 0, 2], [1, 1, 1, 0]]
+    assert result.object_map.tolist() == [[1, 1, 0, 0], [1, 2, 2, 0]]
+    assert result.segment_object.tolist() == [1, 2]
+    assert result.segment_part.tolist() == [1, 1]
+    assert result.segment_area.tolist() == [3, 2]
+    assert result.object_masks().sum().item() == 5
+    assert not result.segment_masks()[:, 0, 3].any()
+    id_map, segments = result.panoptic()
+    assert id_map.tolist() == [[1, 1, 0, 0], [1, 2, 2, 0]]
+    assert [s["area"] for s in segments] == [3, 2]
+
+
+def test_everything_may_be_nobodys():
+    result = build(
+        object_map=torch.zeros(2, 4, dtype=torch.int64),
+        part_map=torch.tensor([[0, 1, 2, 0], [0, 2, 2, 0]]),
+    )
+    assert len(result) == 0 and result.panoptic()[0].sum() == 0 and result.panoptic()[1] == []
+    assert result.part_map.sum() == 7
+
+
 def test_non_contiguous_maps_give_the_same():
     reference = build()
     strided = build(
@@ -98,11 +202,13 @@ def test_non_contiguous_maps_give_the_same():
     "changes, message",
     [
         ({"score_name": "iou"}, "'iou'"),
+        ({"min_share": 1.5}, r"min_share is 1.5.*0 \(every object\)"),
+        ({"min_share": -0.1}, "min_share is -0.1"),
         ({"part_map": torch.zeros(2, 5, dtype=torch.int64)}, r"\(2, 4\) and \(2, 5\)"),
         ({"scores": torch.ones(2)}, "3, 2 and 3"),
         ({"object_map": torch.full((2, 4), 4)}, "ids 4..4.*3 detections"),
         ({"part_map": torch.full((2, 4), 3)}, "part 3.*2 parts"),
-        ({"part_map": torch.ones(2, 4, dtype=torch.int64)}, "part without an object"),
+        ({"part_map": torch.zeros(2, 4, dtype=torch.int64)}, "5 pixels.*object without a part"),
         ({"part_prob": torch.zeros(3, 2, 5)}, r"\(3, 2, 5\)"),
     ],
 )

@@ -7,8 +7,8 @@
 
 For ``photo.jpg`` it writes ``photo.png`` (input with detections, part segmentation, part instances
 side by side), ``photo_parts.png`` (palette PNG of part ids, 0 background), ``photo_objects.png``
-(object ids, 0 none) and ``photo.json`` (objects and segments with names and scores; a segment is
-where the two maps have its ``part_id`` and its ``instance_id``).
+(object ids; 0 none, also where a part is nobody's) and ``photo.json`` (objects and segments with
+names and scores; a segment is where the two maps have its ``part_id`` and its ``instance_id``).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def result_of(prediction, seed):
     return PartInstances.from_label_maps(
         torch.from_numpy(prediction.object_map.astype(np.int64)),
         torch.from_numpy(prediction.part_map.astype(np.int64)),
-        boxes=torch.zeros(count, 4),
+        boxes=torch.tensor([[0.0, 0.0, shape[1], shape[0]]]).expand(count, 4),
         scores=torch.rand(count, generator=generator),
         classes=torch.zeros(count, dtype=torch.int64),
         part_prob=torch.rand(5, *shape, generator=generator),
@@ -121,6 +121,7 @@ def test_any_score_can_rank(dataset):
         assert study[f"object_APr50/{name}"] == numbers["object_apr"]["APr50"]
         assert study["part_APr_vol/oracle"] == numbers["part_apr"]["APr_oracle"]
     assert len({study[f"part_APr_vol/{name}"] for name in SCORE_NAMES}) > 1
+    assert study["object_APr_vol/share"] != study["object_APr_vol/detection"]
 
 
 def test_a_second_run_starts_anew(dataset):

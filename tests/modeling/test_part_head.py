@@ -97,3 +97,19 @@ def test_class_weights_and_hardest_pixels_by_hand():
     target = torch.tensor([[[0, 1, 1]]])
     loss = PartLoss(class_weights=[1.0, 3.0], top_k=2)(logits, target)["loss_parts"]
     assert loss.item() == pytest.approx(3 * 0.6931472)
+
+
+@pytest.mark.parametrize("top_k", [1, 0.5])
+def test_hardest_pixels_are_those_of_each_image(top_k):
+    # Class 0 costs ln(1 + e^x): 2 pixels an image; padding is ignored, however hard.
+    logits = torch.zeros(2, 2, 1, 3)
+    logits[:, 1] = torch.tensor([[[1.0, 2.0, 50.0]], [[8.0, 9.0, 50.0]]])
+    target = torch.tensor([[[0, 0, 255]]] * 2)
+    loss = PartLoss(top_k=top_k)(logits, target)["loss_parts"]
+    hardest = F.softplus(torch.tensor([2.0, 9.0]))
+    assert loss.item() == pytest.approx(hardest.mean().item())
+
+
+def test_a_wrong_number_of_hardest_pixels_is_refused_at_once():
+    with pytest.raises(ValueError, match="OHEM_TOP_K"):
+        PartLoss(top_k=1.5)

@@ -87,6 +87,17 @@ def test_every_object_is_outlined_inside_its_own_mask(image, maps):
     assert where[1][150, 150:160].any() and where[2][150, 160:170].any()
 
 
+def test_a_part_of_nobody_has_its_colour_and_no_outline(image, maps):
+    part, obj = maps
+    nobodys = np.where(obj == 2, 0, obj)
+    picture = draw_part_instances(image, part, nobodys, TAXONOMY, alpha=1.0, scale=1)
+    assert (picture[40, 50] == TAXONOMY.part_colors[1]).all()
+    assert has_color(picture, object_color(1)) and not has_color(picture, object_color(2))
+    row = draw_row(image, result_of((part, nobodys)), TAXONOMY, scale=1)
+    assert (row[1] == draw_part_segmentation(image, part, TAXONOMY, scale=1)).all()
+    assert not has_color(row[0], object_color(2)) and not has_color(row[2], object_color(2))
+
+
 def test_a_mask_cut_by_the_image_border_has_no_line_there(image):
     everywhere = np.ones((H, W), np.uint8)
     picture = draw_part_instances(image, everywhere, everywhere, TAXONOMY, scale=2, labels=False)

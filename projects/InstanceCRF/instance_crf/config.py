@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import takewhile
 
@@ -19,6 +19,9 @@ from .data.schema import PartTaxonomy
 __all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
 
 logger = logging.getLogger(__name__)
+
+_NUMBERS_OR_FRACTIONS = ("MODEL.SEM_SEG_HEAD.OHEM_TOP_K", "MODEL.INSTANCE_CRF.OHEM_TOP_K")
+"""Keys that are floats and take whole numbers, too, which Detectron2's config refuses."""
 
 
 def add_instance_crf_config(cfg: CN) -> None:
@@ -58,8 +61,8 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     for file in files:
         if not PathManager.isfile(file):
             raise FileNotFoundError(f"There is no config file {file}")
-        cfg.merge_from_file(file)
-    cfg.merge_from_list(overrides)
+        _merge(cfg, cfg.merge_from_file, file)
+    _merge(cfg, cfg.merge_from_list, overrides)
     apply_part_yaml(cfg)
     follow_datasets(cfg)
     _name_folders(cfg)
@@ -68,6 +71,18 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
     return cfg
+
+
+def _merge(cfg: CN, merge: Callable[[object], object], source: object) -> None:
+    """``merge(source)``, in which ``OHEM_TOP_K: 100`` is as good as ``100.0``."""
+    before = {key: _value(cfg, key) for key in _NUMBERS_OR_FRACTIONS}
+    for key in before:
+        _set(cfg, key, None)  # over None, a value of any type is merged
+    merge(source)
+    for key, default in before.items():
+        value = _value(cfg, key)
+        value = default if value is None else value
+        _set(cfg, key, float(value) if type(value) is int else value)
 
 
 def _name_folders(cfg: CN) -> None:
@@ -110,8 +125,8 @@ def _add_part_head_config(cfg: CN) -> None:
     head = cfg.MODEL.SEM_SEG_HEAD
     # Weights of the classes (background first, then the parts) in the part loss; [] = all 1.
     head.CLASS_WEIGHTS = []
-    # Part loss over the K hardest pixels of the mini-batch; 0 = all pixels.
-    head.OHEM_TOP_K = 0
+    # Part loss over the K hardest pixels of each image: see MODEL.INSTANCE_CRF.OHEM_TOP_K.
+    head.OHEM_TOP_K = 0.0
     # The predictor's sub-pixel factor: logits are predicted at COMMON_STRIDE / SUBPIXEL.
     head.SUBPIXEL = 1
     # Grids that PartPSPHead pools the deepest feature to (Sec. 3.1: five resolutions).
@@ -211,13 +226,15 @@ def _add_instance_crf_config(cfg: CN) -> None:
     # Joint: ground-truth objects without a detection: "ignore" or "background". Factored: their
     # parts count, and whose they are where nobody is an answer.
     crf.UNMATCHED = "ignore"
-    # K, the number of hardest pixels of the mini-batch (2^15 in the paper); 0 = all.
-    crf.OHEM_TOP_K = 32768
+    # The loss is over the K hardest pixels of each image: a number of pixels (2^15 in the paper,
+    # 12 % of a crop of 521 x 521), or below 1 a fraction of the image's valid pixels; 0 = all.
+    crf.OHEM_TOP_K = 32768.0
     crf.LOSS_WEIGHT = 1.0
     # The CRF's loss does not reach Q (piecewise training of the CRF beside other losses).
     crf.STOP_GRADIENT_TO_PARTS = False
 
-    # What ranks segments and objects: "mean_q", "mean_marginal", "detection" or "product".
+    # What ranks segments and objects: "mean_q", "mean_marginal", "detection", "product" of the
+    # three, "share" (detection x share of the box) or "product_share": see docs/EVALUATION.md.
     crf.SCORE = "product"
 
 
@@ -333,3 +350,9 @@ def _taxonomy(dataset_name: str) -> PartTaxonomy:
 def _value(cfg: CN, key: str) -> object:
     """The value of a dotted key."""
     return reduce(getattr, key.split("."), cfg)
+
+
+def _set(cfg: CN, key: str, value: object) -> None:
+    """Set a dotted key, whatever its type."""
+    section, _, name = key.rpartition(".")
+    setattr(_value(cfg, section), name, value)

@@ -24,6 +24,10 @@ def _no_ids() -> NDArray:
 class Parsing:
     """One image's labelling, predicted or true.
 
+    A part may belong to nobody: ``part_map`` has it, ``object_map`` is 0 there, and it is no
+    segment. Mean IoU counts it; APs, PQ and the like, which are about objects and their parts,
+    do not.
+
     Attributes:
         part_map: (H, W) part of each pixel, 0 background, 1..P, ``IGNORE`` (-1) ignored.
         object_map: (H, W) object of each pixel, 0 none, ``IGNORE`` ignored; None when objects

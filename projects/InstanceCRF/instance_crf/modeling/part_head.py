@@ -16,7 +16,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
-from ..losses import hardest_pixels_loss
+from ..losses import check_top_k, hardest_pixels_loss
 
 __all__ = ["PartFPNHead", "PartHead", "PartLoss", "PartPSPHead"]
 
@@ -25,24 +25,29 @@ _GN_GROUPS = 32
 
 
 class PartLoss(nn.Module):
-    """Cross-entropy of the part segmentation, class-weighted, over the hardest pixels."""
+    """Cross-entropy of the part segmentation, class-weighted, over each image's hardest pixels."""
 
     def __init__(
         self,
         *,
         class_weights: Sequence[float] = (),
-        top_k: int = 0,
+        top_k: int | float = 0,
         ignore_value: int = 255,
         weight: float = 1.0,
     ):
         """
         Args:
             class_weights: one weight a class, background first; empty = all 1.
-            top_k: K hardest pixels of the mini-batch; 0 = all.
+            top_k: K hardest pixels of an image, or a fraction of its pixels; 0 = all. See
+                :func:`instance_crf.losses.hardest_pixels_loss`.
             ignore_value: target of the pixels to leave out.
             weight: factor of the loss.
+
+        Raises:
+            ValueError: a ``top_k`` that is neither.
         """
         super().__init__()
+        check_top_k(top_k)
         weights = torch.tensor(list(class_weights)) if len(class_weights) else None
         self.register_buffer("class_weights", weights, persistent=False)
         self.top_k = top_k
@@ -58,7 +63,8 @@ class PartLoss(nn.Module):
             ignore_index=self.ignore_value,
             reduction="none",
         )
-        loss = hardest_pixels_loss([-loss], [target != self.ignore_value], top_k=self.top_k)
+        valid = target != self.ignore_value
+        loss = hardest_pixels_loss(list(-loss), list(valid), top_k=self.top_k)
         return {"loss_parts": loss * self.weight}
 
 

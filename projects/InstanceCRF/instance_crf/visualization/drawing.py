@@ -93,6 +93,8 @@ def draw_part_instances(
 ) -> np.ndarray:
     """Part colours over the image, each object outlined in its own colour, with id and score.
 
+    A part without an object (nobody's) has its colour and no outline.
+
     Args:
         image: (H, W, 3) uint8 RGB.
         part_map: (H, W) integers, 0 background, 1..P, 255 ignored.
@@ -202,9 +204,9 @@ def draw_row(
 
     Args:
         image: (H, W, 3) uint8 RGB, of the result's size.
-        output: what the model returned for the image; boxes that won no pixel are drawn grey, and
-            the part segmentation is the part head's (argmax of Q). Or a ``PartInstances`` alone,
-            which has its own boxes and parts only.
+        output: what the model returned for the image; boxes that became no object are drawn grey,
+            and the part segmentation is the part head's (argmax of Q). Or a ``PartInstances``
+            alone, which has its own boxes and parts only.
         taxonomy: names and colours.
         record: dataset record with the ground truth; without one (or without label files in it)
             the last picture is left out.

@@ -2,7 +2,7 @@
 
 Predictions::
 
-    global_parsing/<id>.png          part of each pixel
+    global_parsing/<id>.png          part of each pixel, also where it is no person's
     instance_parsing/<id>.png        part segment of each pixel, 8 bits, 0 background
     instance_parsing/<id>.txt        line k describes value k: "part score"
     instance_segmentation/<id>.png   person of each pixel (as the LIP video track and QANet)
@@ -10,6 +10,8 @@ Predictions::
 
 Only ``instance_parsing`` is needed for APr; without ``global_parsing`` the part segmentation is
 that of the segments, and without ``instance_segmentation`` there are no numbers about people.
+The challenge's mean IoU reads ``global_parsing`` alone, its APr ``instance_parsing`` alone: a part
+of nobody is in the first and in none of the others.
 
 Ground truth: ``Category_ids/<id>.png`` and ``Human_ids/<id>.png`` (with several object classes also
 ``object_classes.json``, where the parts do not tell the class), or the official evaluator's own

@@ -3,12 +3,13 @@
 Predictions::
 
     results.txt            a line an image: "<id> <person> <score> <person> <score> …"
-    global_seg/<id>.png    part of each pixel
+    global_seg/<id>.png    part of each pixel, also where global_tag has no person
     global_tag/<id>.png    person of each pixel
 
-A segment has its person's score. Ground truth: ``parsing_annos/<id>_NN_II.png``, one part map
-for each person (NN persons, II the index); persons may overlap. Version 2's PNGs have three
-channels with the part in the first.
+A person is what ``global_seg`` has under its tag; a segment has its person's score.
+
+Ground truth: ``parsing_annos/<id>_NN_II.png``, one part map for each person (NN persons, II the
+index); persons may overlap. Version 2's PNGs have three channels with the part in the first.
 """
 
 from __future__ import annotations

@@ -106,6 +106,7 @@ class PanopticWriter(PredictionWriter):
             )
         ids = segment_map_of(prediction, 65535, "at most 65535 are written.")
         segments = self._segments(prediction, ids)
+        # A part of nobody is neither: it stays void, id 0.
         background = (prediction.part_map == 0) & (prediction.object_map == 0)
         if background.any():
             ids[background] = len(segments) + 1
