@@ -236,6 +236,9 @@ def _add_instance_crf_config(cfg: CN) -> None:
     # What ranks segments and objects: "mean_q", "mean_marginal", "detection", "product" of the
     # three, "share" (detection x share of the box) or "product_share": see docs/EVALUATION.md.
     crf.SCORE = "product"
+    # Objects that own less than this share of the foreground in their box are not output; what was
+    # theirs is nobody's.
+    crf.MIN_SHARE = 0.0
 
 
 def _add_solver_config(cfg: CN) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..crf import DenseInstanceCRF, FactoredInstanceCRF, Labelling
 from ..crf.place import region_templates
-from ..losses import hardest_pixels_loss, match_ground_truth
+from ..losses import check_top_k, hardest_pixels_loss, match_ground_truth
 from ..losses.matching import IGNORED
 from ..structures import SCORE_NAMES, PartInstances
 
@@ -51,10 +51,11 @@ class InstanceCRFHead(nn.Module):
         num_iterations_test: int = 5,
         matching: str = "person",
         unmatched: str = "ignore",
-        ohem_top_k: int = 32768,
+        ohem_top_k: float = 32768,
         loss_weight: float = 1.0,
         stop_gradient_to_parts: bool = False,
         score_name: str = "mean_q",
+        min_share: float = 0.0,
     ):
         """
         Args:
@@ -62,15 +63,18 @@ class InstanceCRFHead(nn.Module):
             part_owner: (P,) contiguous object class that owns each part.
             num_iterations_train, num_iterations_test: mean-field iterations T.
             matching, unmatched: see :func:`instance_crf.losses.match_ground_truth`.
-            ohem_top_k: K hardest pixels of the mini-batch; 0 = all.
+            ohem_top_k: K hardest pixels of each image, see
+                :func:`instance_crf.losses.hardest_pixels_loss`.
             loss_weight: factor of the loss.
             stop_gradient_to_parts: the loss teaches the CRF's weights only, not Q.
             score_name: one of :data:`instance_crf.structures.SCORE_NAMES`.
+            min_share: see :meth:`instance_crf.structures.PartInstances.from_label_maps`.
 
         Raises:
-            ValueError: an unknown ``score_name``.
+            ValueError: an unknown ``score_name``, a K that is none.
         """
         super().__init__()
+        check_top_k(ohem_top_k)
         if score_name not in SCORE_NAMES:
             raise ValueError(
                 f"MODEL.INSTANCE_CRF.SCORE is {score_name!r}; it is one of "
@@ -86,6 +90,7 @@ class InstanceCRFHead(nn.Module):
         self.loss_weight = loss_weight
         self.stop_gradient_to_parts = stop_gradient_to_parts
         self.score_name = score_name
+        self.min_share = min_share
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -101,6 +106,7 @@ class InstanceCRFHead(nn.Module):
             "loss_weight": crf.LOSS_WEIGHT,
             "stop_gradient_to_parts": crf.STOP_GRADIENT_TO_PARTS,
             "score_name": crf.SCORE,
+            "min_share": crf.MIN_SHARE,
         }
 
     def losses(
@@ -185,6 +191,7 @@ class InstanceCRFHead(nn.Module):
                     part_prob=resize(q, size),
                     confidence=confidence,
                     score_name=self.score_name,
+                    min_share=self.min_share,
                 )
             )
         return results
