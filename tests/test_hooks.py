@@ -38,7 +38,7 @@ def records(tmp_path):
 
 
 def test_counts_and_their_mirror_image(records):
-    """A box of 8 x 8 pixels on a grid of 12 over 1.5 boxes: a cell is a pixel, two are before it."""
+    """A box of 8 x 8 pixels on a grid of 12 over 1.5 boxes: a cell is a pixel, two in front."""
     lut = torch.from_numpy(SIDES.flip_lut()).long()
     counts = count_places_of_records(records, 3, lut, grid=12)
     seen = {tuple(index): counts[tuple(index)].item() for index in counts.nonzero().tolist()}
