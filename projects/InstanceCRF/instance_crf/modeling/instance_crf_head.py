@@ -125,6 +125,8 @@ class InstanceCRFHead(nn.Module):
         images: Sequence[Tensor],
         part_segs: Sequence[Tensor],
         object_segs: Sequence[Tensor],
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
     ) -> dict[str, Tensor]:
         """The matched, hard-pixel cross-entropy of a mini-batch.
 
@@ -134,6 +136,7 @@ class InstanceCRFHead(nn.Module):
             images: (3, H, W) in 0-255.
             part_segs: (H, W) int64, 0 background, 1..P, 255 ignore.
             object_segs: (H, W) int64, 0 none, ids >= 1, -1 ignore.
+            evidence: (D, H, W) in [0, 1] of each image; not used yet.
 
         Returns:
             ``{"loss_crf": scalar}``.
@@ -164,11 +167,13 @@ class InstanceCRFHead(nn.Module):
         detections: Sequence[Instances],
         images: Sequence[Tensor],
         output_sizes: Sequence[tuple[int, int]],
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
     ) -> list[PartInstances]:
         """Label every image, at the size wanted.
 
         Args:
-            part_probs, detections, images: as in :meth:`losses`.
+            part_probs, detections, images, evidence: as in :meth:`losses`.
             output_sizes: (H', W') of each image. Where it is not (H, W), the marginals are
                 brought to it before the argmax, never the labels.
         """
