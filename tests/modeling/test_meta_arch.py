@@ -132,6 +132,13 @@ def test_piecewise_changes_nothing_but_the_crf(make_model, people):
     assert changed and all(name.startswith("crf_head.") for name in changed)
 
 
+def test_crf_teaches_the_backbone_through_frozen_parts(make_model, people):
+    frozen = ["part_head", "detector"]
+    model = make_model(*TRUE_BOXES, "MODEL.FREEZE", frozen)
+    assert set(step(model, [people()])) == {"loss_crf"}
+    assert learning(model, "backbone") and not learning(model, "part_head")
+
+
 def test_warm_up_takes_ground_truth_boxes(make_model, people):
     model = make_model(
         "MODEL.INSTANCE_CRF.DETECTIONS.WARMUP_ITERS", 5, "MODEL.INSTANCE_CRF.DETECTIONS.JITTER", 0.0

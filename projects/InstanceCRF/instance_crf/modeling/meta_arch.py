@@ -7,7 +7,7 @@ size wanted for the output.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from math import lcm
 
 import torch
@@ -174,14 +174,13 @@ class InstanceCRF(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        with torch.no_grad() if "backbone" in self.frozen else nullcontext():
-            features = self.backbone(images.tensor)
+        # Nothing here needs no_grad: autograd keeps no graph of what has frozen weights alone,
+        # and must keep that of a frozen head on a backbone that learns.
+        features = self.backbone(images.tensor)
         losses = self._detector_losses(batched_inputs, images, features)
 
-        learns_parts = "part_head" not in self.frozen
-        with nullcontext() if learns_parts else torch.no_grad():
-            logits = self.part_head.part_logits(features)
-        if learns_parts:
+        logits = self.part_head.part_logits(features)
+        if "part_head" not in self.frozen:
             losses.update(self.part_head.losses(logits, self._part_targets(batched_inputs)))
         if self.crf_head is not None:
             part_segs = self._maps(batched_inputs, "part_seg")
