@@ -212,11 +212,11 @@ class PartPSPHead(PartHead, nn.Module):
                 'branches (POOL_SIZES) have fewer: take "BN", or fewer branches.'
             )
         self.branches = nn.ModuleList(
-            _conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
+            conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
             for size in self.pool_sizes
         )
         width = shape.channels + branch_dims * len(self.pool_sizes)
-        self.fuse = _conv(width, conv_dims, 3, norm)
+        self.fuse = conv(width, conv_dims, 3, norm)
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
         weight_init.c2_msra_fill(self.predictor)
 
@@ -267,7 +267,8 @@ def _part_loss(cfg) -> PartLoss:
     )
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str | None) -> Conv2d:
+def conv(in_channels: int, out_channels: int, kernel_size: int, norm: str | None) -> Conv2d:
+    """A convolution of the same size, its normalisation, ReLU."""
     layer = Conv2d(
         in_channels,
         out_channels,
