@@ -1,13 +1,16 @@
-"""The identity head: evidence and targets against numbers by hand."""
+"""The identity head: evidence and targets against numbers by hand, and its place in the network."""
 
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch.autograd import gradcheck
 
 from instance_crf.modeling import IdentityHead
 from instance_crf.modeling.identity_head import box_iou, object_cells, vote_evidence
 
+IDENTITY = "MODEL.IDENTITY_HEAD"
+TRUE_BOXES = ("MODEL.INSTANCE_CRF.DETECTIONS.SOURCE", "ground_truth")
 VOTES = pytest.mark.parametrize("vote", ["box", "offset"])
 
 
@@ -229,3 +232,96 @@ def test_float32_under_autocast(vote):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+class SpyOnEvidence(torch.nn.Module):
+    """A CRF head that keeps the evidence it is given, and passes everything on."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def losses(self, *args, evidence):
+        self.evidence = evidence
+        return self.head.losses(*args, evidence=evidence)
+
+    def inference(self, *args, evidence):
+        self.evidence = evidence
+        return self.head.inference(*args, evidence=evidence)
+
+
+def train_once(model, inputs):
+    with EventStorage():
+        return model.train()(inputs)
+
+
+@VOTES
+def test_the_network_passes_evidence_to_the_crf(make_model, people, vote):
+    model = make_model(*TRUE_BOXES, f"{IDENTITY}.VOTE", vote)
+    model.crf_head = SpyOnEvidence(model.crf_head)
+    inputs = [people(48, 64), people(41, 57)]
+    losses = train_once(model, inputs)
+    assert "loss_identity" in losses
+    assert [tuple(e.shape) for e in model.crf_head.evidence] == [(2, 48, 64), (2, 41, 57)]
+    sum(e.sum() for e in model.crf_head.evidence).backward()
+    assert model.identity_head.predictor.weight.grad.any()
+    assert any(p.grad is not None and p.grad.any() for p in model.backbone.parameters())
+    assert all(p.grad is None for p in model.roi_heads.parameters())
+
+    outputs = model.eval()(inputs)
+    assert [tuple(e.shape) for e in model.crf_head.evidence] == [(2, 48, 64), (2, 41, 57)]
+    assert not any("vote" in output or "evidence" in output for output in outputs)
+    model.keep_evidence = True
+    output = model([{**inputs[0], "height": 60, "width": 50}])[0]
+    assert output["vote"].shape == (4 if vote == "box" else 2, 16, 16)  # of the padded input
+    assert torch.equal(output["evidence"], model.crf_head.evidence[0])
+
+
+def test_the_network_without_an_identity_head(make_model, people):
+    model = make_model(*TRUE_BOXES, f"{IDENTITY}.ENABLED", False)
+    model.crf_head = SpyOnEvidence(model.crf_head)
+    model.keep_evidence = True
+    assert "loss_identity" not in train_once(model, [people()])
+    assert model.crf_head.evidence is None
+    assert "vote" not in model.eval()([people()])[0] and model.crf_head.evidence is None
+
+
+def test_it_learns_before_there_is_a_crf_and_without_people(make_model, people):
+    model = make_model("MODEL.INSTANCE_CRF.ENABLED", False, "MODEL.DETECTOR.ENABLED", False)
+    losses = train_once(model, [people()])
+    assert set(losses) == {"loss_parts", "loss_identity"} and losses["loss_identity"] > 0
+    nobody = people()
+    nobody["instances"] = nobody["instances"][:0]
+    nobody["object_seg"], nobody["part_seg"] = torch.zeros(2, 48, 64, dtype=torch.int64)
+    losses = train_once(model, [nobody])
+    assert losses["loss_identity"] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.identity_head.parameters())
+    model.keep_evidence = True
+    assert model.eval()([nobody])[0]["evidence"].shape == (0, 48, 64)
+
+
+def test_two_object_classes_vote_alike(make_model, people):
+    """A vote knows no class: a detection's class changes nothing in its evidence."""
+    classes = ("MODEL.ROI_HEADS.NUM_CLASSES", 2, "MODEL.INSTANCE_CRF.PART_OWNER", [0] * 3 + [1] * 3)
+    model = make_model(*TRUE_BOXES, *classes).eval()
+    model.keep_evidence = True
+    inputs = people()
+    first = model([inputs])[0]["evidence"]
+    inputs["instances"].gt_classes = torch.tensor([0, 1])
+    assert torch.equal(model([inputs])[0]["evidence"], first)
+    assert train_once(model, [inputs])["loss_identity"] > 0
+
+
+def test_frozen(make_model, people):
+    """A frozen head still gives evidence, and the CRF's loss goes through it to what learns."""
+    model = make_model(*TRUE_BOXES, "MODEL.FREEZE", ["identity_head"])
+    model.crf_head = SpyOnEvidence(model.crf_head)
+    before = {k: v.clone() for k, v in model.identity_head.state_dict().items()}
+    assert "loss_identity" not in train_once(model, [people()])
+    model.crf_head.evidence[0].sum().backward()
+    assert all(p.grad is None for p in model.identity_head.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.part_head.parameters())
+    after = model.identity_head.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not model.identity_head.training
