@@ -63,7 +63,7 @@ CHANGES = {
     f"{IDENTITY}.NAME": ("AnotherIdentityHead",),
     f"{IDENTITY}.ENABLED": (False,),
     f"{IDENTITY}.VOTE": ("offset",),
-    f"{IDENTITY}.NUM_CONVS": (1,),
+    f"{IDENTITY}.NUM_CONVS": (3,),
     f"{IDENTITY}.CONVS_DIM": (6,),
     f"{IDENTITY}.NORM": ("",),
     f"{IDENTITY}.LOSS_WEIGHT": (7.0,),
