@@ -161,7 +161,7 @@ def describe(thing, seen):
         return thing
     if id(thing) in seen:
         return "seen"
-    seen.add(id(thing))
+    seen[id(thing)] = thing  # kept, or the next thing could get its id
     if isinstance(thing, dict):
         return [(str(key), describe(value, seen)) for key, value in thing.items()]
     if isinstance(thing, (list, tuple)):
@@ -182,7 +182,7 @@ def built(cfg):
         "inputs": next(iter(trainer.build_test_loader(cfg, dataset))),
         "evaluator": trainer.build_evaluator(cfg, dataset),
     }
-    return {name: describe(product, set()) for name, product in products.items()}
+    return {name: describe(product, {}) for name, product in products.items()}
 
 
 @pytest.fixture(scope="module")
