@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,18 @@ def build_fpn(subpixel=1):
 def build_psp():
     return PartPSPHead(
         SHAPES, part_loss=PartLoss(), num_classes=3, conv_dims=8, pool_sizes=[1, 2, 4], norm="BN"
+    )
+
+
+def build_wide_fpn():
+    return PartFPNHead(
+        SHAPES, part_loss=PartLoss(), num_classes=7, conv_dims=48, common_stride=4, norm="BN"
+    )
+
+
+def build_wide_psp():
+    return PartPSPHead(
+        SHAPES, part_loss=PartLoss(), num_classes=7, conv_dims=48, pool_sizes=[1, 2, 4], norm="BN"
     )
 
 
@@ -98,6 +112,19 @@ def test_fpn_head_computes_as_detectron2_does():
     head, inputs = build_fpn().eval(), features()
     logits = F.interpolate(head.layers(inputs), scale_factor=4.0, mode="bilinear")
     torch.testing.assert_close(head.part_logits(inputs), logits)
+
+
+@pytest.mark.parametrize("build", [build_wide_fpn, build_wide_psp])
+def test_no_class_is_preferred_before_training(build):
+    """Whatever the seed, the first loss is near that of equal classes, and no offset is large."""
+    target = torch.arange(7).repeat(2, 32, 64)[..., :64]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        head = build()
+        logits = head.part_logits(features())
+        offsets = logits.mean(dim=(0, 2, 3))
+        assert offsets.abs().max() < 0.5
+        assert head.losses(logits, target)["loss_parts"] < 2 * math.log(7)
 
 
 def test_loss_is_pytorchs_cross_entropy():

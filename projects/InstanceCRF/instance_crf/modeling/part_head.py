@@ -141,6 +141,7 @@ class PartFPNHead(PartHead, SemSegFPNHead):
             norm=norm,
             ignore_value=part_loss.ignore_value,
         )
+        _init_predictor(self.predictor)
         self.part_loss = part_loss
         self.size_divisibility = max(shape.stride for shape in input_shape.values())
         self.feature_channels = conv_dims
@@ -224,7 +225,7 @@ class PartPSPHead(PartHead, nn.Module):
         width = shape.channels + branch_dims * len(self.pool_sizes)
         self.fuse = conv(width, conv_dims, 3, norm)
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
-        weight_init.c2_msra_fill(self.predictor)
+        _init_predictor(self.predictor)
 
     @classmethod
     def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -256,6 +257,19 @@ class PartPSPHead(PartHead, nn.Module):
             mode="bilinear",
             align_corners=False,
         )
+
+
+@torch.no_grad()
+def _init_predictor(predictor: Conv2d) -> None:
+    """Small, centred weights (K, C, 1, 1) for the layer that ends in the logits, in place.
+
+    Its inputs come from ReLUs: positive, with about the same mean in every channel. Weights that
+    do not sum to 0 over the channels give each class an offset that is the same at every pixel, and
+    Detectron2's scale (``c2_msra_fill``: by the K outputs, not the C inputs) makes it large. The
+    first steps would then go into unlearning a random answer.
+    """
+    weight_init.c2_xavier_fill(predictor)  # by the inputs
+    predictor.weight -= predictor.weight.mean(dim=1, keepdim=True)
 
 
 def _part_loss(cfg) -> PartLoss:
