@@ -28,6 +28,8 @@ _EPSILON = 1e-8
 """As in Eq. 1: keeps the logarithm of Q finite."""
 _LEAST_SOMEONE = 1e-6
 """The least probability of someone that something is divided by."""
+_LEAST_SUPPORT = 0.01
+"""Who is less probably someone than this says nothing: most of a picture, then, costs little."""
 
 
 class FactoredInstanceCRF(InstanceCRFBase):
@@ -36,8 +38,8 @@ class FactoredInstanceCRF(InstanceCRFBase):
     ``q(i, j) = q_what(j) q_whose(i)``. *What* has P + 1 labels and the unaries -log Q. *Whose* has
     one label a detection, and nobody; its unaries are the identity potential of `potentials`, and
     only pixels of people (or of whichever class) tell each other whose they are: its support is
-    1 - q_what(background). Several object classes have a *whose* each. Both are minimised by T
-    mean-field iterations over the same two Gaussian kernels as DenseInstanceCRF's.
+    1 - q_what(background), and 0 below 0.01. Several object classes have a *whose* each. Both are
+    minimised by T mean-field iterations over the same two Gaussian kernels as DenseInstanceCRF's.
 
     Learned and positive (the softplus of raw parameters): a weight lambda for each cue, the floor
     of the evidence, and two kernel weights for each factor. Learned and free: nobody's potential.
@@ -246,14 +248,15 @@ class FactoredInstanceCRF(InstanceCRFBase):
             )
             # Of all parts, 1 - q(background) is the same and more precise.
             every = len(parts) == len(part_prob) - 1
-            support = 1 - what[..., 0] if every else what[..., parts].sum(2)
+            support = (1 - what[..., 0] if every else what[..., parts].sum(2)).clamp(max=1)
+            support = torch.where(support < _LEAST_SUPPORT, 0.0, support)
             log_prob = infer(
                 energy.flatten(0, 1),
                 kernels,
                 self.whose_weights.to(energy.dtype),
                 num_iterations if self.whose_pairwise else 0,
                 normalization=self.normalization,
-                support=support.clamp(0, 1).flatten(),
+                support=support.flatten(),
                 backend=self.backend,
                 overwrite=True,
             )
