@@ -17,7 +17,12 @@ from PIL import Image
 from instance_crf.config import add_instance_crf_config, load_config
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.register import register_canonical
-from instance_crf.modeling import INSTANCE_CRF_HEADS_REGISTRY, InstanceCRFHead
+from instance_crf.modeling import (
+    IDENTITY_HEADS_REGISTRY,
+    INSTANCE_CRF_HEADS_REGISTRY,
+    IdentityHead,
+    InstanceCRFHead,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools/train_net.py")
@@ -25,9 +30,11 @@ train_net = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(train_net)
 
 CRF = "MODEL.INSTANCE_CRF"
+IDENTITY = "MODEL.IDENTITY_HEAD"
 TINY = """
     MODEL.SLIM_RESNET.STEM_CHANNELS 8 MODEL.SLIM_RESNET.CHANNELS [8,10,12,14]
     MODEL.SLIM_RESNET.BLOCKS [1,1,1,1] MODEL.FPN.OUT_CHANNELS 8 MODEL.SEM_SEG_HEAD.CONVS_DIM 8
+    MODEL.IDENTITY_HEAD.CONVS_DIM 8
     MODEL.RPN.CONV_DIMS [8] MODEL.ROI_BOX_HEAD.FC_DIM 8 MODEL.DEVICE cpu
     INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.IMS_PER_BATCH 2
     DATASETS.TRAIN ('keys_train',) DATASETS.TEST ('keys_val',)
@@ -53,6 +60,15 @@ CHANGES = {
     "MODEL.SLIM_RESNET.CHANNELS": ([10, 12, 14, 16],),
     "MODEL.SLIM_RESNET.BLOCKS": ([1, 1, 1, 2],),
     "MODEL.SLIM_RESNET.NORM": ("",),
+    f"{IDENTITY}.NAME": ("AnotherIdentityHead",),
+    f"{IDENTITY}.ENABLED": (False,),
+    f"{IDENTITY}.VOTE": ("offset",),
+    f"{IDENTITY}.NUM_CONVS": (3,),
+    f"{IDENTITY}.CONVS_DIM": (6,),
+    f"{IDENTITY}.NORM": ("",),
+    f"{IDENTITY}.LOSS_WEIGHT": (7.0,),
+    f"{IDENTITY}.POWER": (3.0,),
+    f"{IDENTITY}.SIGMA": (0.5,),
     f"{CRF}.NAME": ("AnotherHead",),
     f"{CRF}.ENABLED": (False,),
     f"{CRF}.FORM": ("joint",),
@@ -205,6 +221,7 @@ def built_with(folder):
     """A function (options) -> `built`, remembered."""
     if "AnotherHead" not in INSTANCE_CRF_HEADS_REGISTRY:
         INSTANCE_CRF_HEADS_REGISTRY.register(type("AnotherHead", (InstanceCRFHead,), {}))
+        IDENTITY_HEADS_REGISTRY.register(type("AnotherIdentityHead", (IdentityHead,), {}))
 
     @cache
     def build(options):

@@ -103,6 +103,7 @@ def test_one_inference_and_one_iteration(small, name):
     check_datasets(cfg)
     model = train_net.Trainer.build_model(cfg)
     assert cfg.MODEL.INSTANCE_CRF.ENABLED == (model.crf_head is not None)
+    assert (model.identity_head is None) == name.startswith("models/r101_psp")
     for dataset in cfg.DATASETS.TEST:
         inputs = next(iter(train_net.Trainer.build_test_loader(cfg, dataset)))
         output = model.eval()(inputs)[0]
@@ -115,6 +116,8 @@ def test_one_inference_and_one_iteration(small, name):
         losses = model.train()(batch)
     expected = {
         "loss_parts": "part_head" not in cfg.MODEL.FREEZE,
+        "loss_identity": cfg.MODEL.IDENTITY_HEAD.ENABLED
+        and "identity_head" not in cfg.MODEL.FREEZE,
         "loss_crf": cfg.MODEL.INSTANCE_CRF.ENABLED,
         "loss_cls": cfg.MODEL.DETECTOR.ENABLED and "detector" not in cfg.MODEL.FREEZE,
     }
@@ -135,6 +138,7 @@ def test_network_of_the_paper():
     assert model.backbone.output_shape()["res5"].stride == 16
     assert len(model.part_head.branches) == 5
     assert not any("norm" in name for name, _ in model.backbone.named_parameters())
+    assert model.identity_head is None
     assert model.roi_heads is None and model.detection_source == "record"
 
 

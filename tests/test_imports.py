@@ -28,6 +28,7 @@ NEEDS_EXTRAS = {
     "data.transforms",
     "evaluation.evaluators",
     "evaluation.toolkit.pictures",
+    "hooks",
     "modeling",
     "predictor",
     "solver",

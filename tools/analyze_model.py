@@ -47,11 +47,12 @@ class Network(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model)
         self.model.crf_head = None
+        self.model.keep_evidence = True
 
     def forward(self, inputs: list[dict]) -> list[Tensor]:
         outputs = self.model(inputs)
-        found = [(o["sem_seg"], o["detections"].pred_boxes.tensor) for o in outputs]
-        return [tensor for pair in found for tensor in pair]
+        found = [(o["sem_seg"], o["detections"].pred_boxes.tensor, o.get("vote")) for o in outputs]
+        return [tensor for tensors in found for tensor in tensors if tensor is not None]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -7,9 +7,13 @@
     python tools/benchmark_crf.py --device cuda --sizes 512x512 --detections 10
 
 Two models: the Instance CRF of D detections of six parts, from Q, boxes and image to the label maps
-(``--detections``), and DenseCRF on L labels, from logits and image to the log-marginals
-(``--labels``). Pictures are synthetic people; Q is what a part head gives, peaked inside parts and
-soft at their borders; the first boxes are those of the people, the rest are false positives. With
+(``--detections``), in the joint and the factored form, the latter with *what* unsmoothed and
+smoothed; and DenseCRF on L labels, from logits and image to the log-marginals (``--labels``). All
+forms are compared with pydensecrf on the joint problem; "pydensecrf factored" is its time on the
+two problems of the factored form, without a support, which it does not know.
+
+Pictures are synthetic people; Q is what a part head gives, peaked inside parts and soft at their
+borders; the first boxes are those of the people, the rest are false positives. With
 ``--photographs`` they are photographs with a part model's own, softer Q: ``photos/NAME.jpg``,
 ``q/NAME.npz`` (``person_logit`` (1, h, w) and ``part_logits`` (24, h, w) of BodyPix, corners
 aligned) and ``boxes/*.json`` ({NAME: {"boxes": ..., "scores": ...}}). All use symmetric
@@ -44,8 +48,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from instance_crf.crf import DenseCRF, DenseInstanceCRF, Gaussian
+from instance_crf.crf import DenseCRF, DenseInstanceCRF, FactoredInstanceCRF, Gaussian
 from instance_crf.crf.label_space import build_label_space
+from instance_crf.crf.place import region_templates
 from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
@@ -59,6 +64,8 @@ ITERATIONS = 5
 NUM_PARTS = 6
 BILATERAL_WEIGHT, SPATIAL_WEIGHT = 4.0, 3.0
 
+
+REGIONS = ["head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs"]
 
 # BodyPix's 24 parts as head, torso, upper arms, lower arms, upper legs, lower legs.
 BODYPIX_PARTS = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
@@ -172,19 +179,27 @@ def _with_false_positives(
 
 
 class InstanceVariant:
-    """DenseInstanceCRF."""
+    """DenseInstanceCRF or FactoredInstanceCRF."""
 
-    def __init__(self, case: Case, device: str, backend: str) -> None:
-        self.crf = DenseInstanceCRF(
-            num_iterations=ITERATIONS,
-            theta_alpha=case.thetas[0],
-            theta_beta=case.thetas[1],
-            theta_gamma=case.thetas[2],
-            bilateral_weight=BILATERAL_WEIGHT,
-            spatial_weight=SPATIAL_WEIGHT,
-            normalization="symmetric",
-            backend=backend,
-        ).to(device)
+    def __init__(self, case: Case, device: str, backend: str, form: str = "joint") -> None:
+        options = {
+            "num_iterations": ITERATIONS,
+            "theta_alpha": case.thetas[0],
+            "theta_beta": case.thetas[1],
+            "theta_gamma": case.thetas[2],
+            "normalization": "symmetric",
+            "backend": backend,
+        }
+        if form == "joint":
+            weights = {"bilateral_weight": BILATERAL_WEIGHT, "spatial_weight": SPATIAL_WEIGHT}
+            self.crf = DenseInstanceCRF(**weights, **options).to(device)
+        else:
+            self.crf = FactoredInstanceCRF(
+                what_pairwise=form == "factored, what smoothed",
+                place_templates=region_templates(REGIONS),
+                reference_size=None,
+                **options,
+            ).to(device)
 
     def forward(self, scene: Scene) -> None:
         with torch.no_grad():
@@ -232,8 +247,9 @@ class DenseVariant:
 class PyDenseCRF:
     """pydensecrf on the same unaries; inference leaves the marginals, there is no backward."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, form: str = "joint") -> None:
         self.thetas = case.thetas
+        self.form = form
 
     def prepare(self, scene: Scene) -> None:
         """Unary energies, outside of what is timed."""
@@ -245,17 +261,24 @@ class PyDenseCRF:
             size = scene.image.shape[1:]
             factor = box_term(scene.boxes, scene.scores, *size) + global_term(scene.boxes, *size)
             energy = unary_energy(scene.part_prob, factor, space, 1e-8).permute(2, 0, 1)
-        self.energy = energy.flatten(1).contiguous().numpy()
+        energies = [energy]
+        if self.form == "factored":  # what is timed depends on their numbers of labels alone
+            energies = [energy[: NUM_PARTS + 1], energy[::NUM_PARTS][1:]]
+        self.energies = [energy.flatten(1).contiguous().numpy() for energy in energies]
         self.image = scene.image.permute(1, 2, 0).byte().contiguous().numpy()
 
     def forward(self, scene: Scene) -> np.ndarray:
         height, width = self.image.shape[:2]
         alpha, beta, gamma = self.thetas
-        crf = pydensecrf.DenseCRF2D(width, height, len(self.energy))
-        crf.setUnaryEnergy(self.energy)
-        crf.addPairwiseGaussian(sxy=gamma, compat=SPATIAL_WEIGHT)
-        crf.addPairwiseBilateral(sxy=alpha, srgb=beta, rgbim=self.image, compat=BILATERAL_WEIGHT)
-        return np.array(crf.inference(ITERATIONS), copy=False)
+        for energy in self.energies:
+            crf = pydensecrf.DenseCRF2D(width, height, len(energy))
+            crf.setUnaryEnergy(energy)
+            crf.addPairwiseGaussian(sxy=gamma, compat=SPATIAL_WEIGHT)
+            crf.addPairwiseBilateral(
+                sxy=alpha, srgb=beta, rgbim=self.image, compat=BILATERAL_WEIGHT
+            )
+            result = np.array(crf.inference(ITERATIONS), copy=False)
+        return result
 
     marginals = forward
 
@@ -264,9 +287,15 @@ def make_variants(case: Case, args: argparse.Namespace) -> dict[str, object]:
     """The variants by name; the first is what others are compared with."""
     ours = InstanceVariant if case.labels is None else DenseVariant
     variants: dict[str, object] = {}
-    if args.device == "cpu" and pydensecrf is not None and not args.no_peers:
+    peers = args.device == "cpu" and pydensecrf is not None and not args.no_peers
+    if peers:
         variants["pydensecrf"] = PyDenseCRF(case)
     variants["ours"] = ours(case, args.device, "auto")
+    if case.labels is None:
+        for form in ("factored", "factored, what smoothed"):
+            variants[form] = InstanceVariant(case, args.device, "auto", form)
+        if peers:
+            variants["pydensecrf factored"] = PyDenseCRF(case, "factored")
     if args.reference or args.device == "cuda":
         variants["reference"] = ours(case, args.device, "torch")
     return variants
@@ -279,7 +308,11 @@ def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
     ]
     variants = make_variants(case, args)
     jobs = [(name, "forward") for name in variants]
-    jobs += [(name, "forward_backward") for name in variants if name != "pydensecrf"]
+    jobs += [
+        (name, "forward_backward")
+        for name, variant in variants.items()
+        if not isinstance(variant, PyDenseCRF)
+    ]
     times: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
     rng = np.random.default_rng(0)
     for repetition in range(args.repeats + 1):
@@ -288,7 +321,7 @@ def run_case(case: Case, args: argparse.Namespace, progress: tqdm) -> dict:
         for name, what in rng.permutation(jobs).tolist():
             progress.set_postfix_str(f"{case}, {name} {what}")
             variant = variants[name]
-            if name == "pydensecrf":
+            if isinstance(variant, PyDenseCRF):
                 variant.prepare(scene)
             _synchronize(args.device)
             start = time.perf_counter()
@@ -386,7 +419,7 @@ def _status_kib(key: str) -> int:
 def print_table(results: list[dict]) -> None:
     """A line per case and variant."""
     base = results[0]["speedup_over"]
-    print(f"{'':44} {'variant':12} {'seconds (quartiles)':26} {'x ' + base:18} peak MiB")
+    print(f"{'':44} {'variant':28} {'seconds (quartiles)':26} {'x ' + base:18} peak MiB")
     for result in results:
         case = Case(**{k: v for k, v in result["case"].items() if k != "iterations"})
         for row in result["rows"]:
@@ -395,7 +428,7 @@ def print_table(results: list[dict]) -> None:
             spread = f"({seconds['low']:.4f}-{seconds['high']:.4f})"
             ratio = f"{speedup['median']:.2f} ({speedup['low']:.2f}-{speedup['high']:.2f})"
             peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-            print(f"{case!s:44} {name:16} {seconds['median']:8.4f} {spread:17} {ratio:18} {peak}")
+            print(f"{case!s:44} {name:28} {seconds['median']:8.4f} {spread:17} {ratio:18} {peak}")
         for pair, error in result["errors"].items():
             print(
                 f"{'':44} {pair}: same label {100 * error['same_label']:.3f} %, "

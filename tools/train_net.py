@@ -15,7 +15,13 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
+from detectron2.engine import (
+    DefaultTrainer,
+    HookBase,
+    default_argument_parser,
+    default_setup,
+    launch,
+)
 from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -27,6 +33,7 @@ from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
+from instance_crf.hooks import CountPlaces
 from instance_crf.solver import build_optimizer
 
 logger = logging.getLogger("instance_crf.train_net")
@@ -34,6 +41,9 @@ logger = logging.getLogger("instance_crf.train_net")
 
 class Trainer(DefaultTrainer):
     """Detectron2's trainer with this project's mapper, evaluators and optimizer."""
+
+    def build_hooks(self) -> list[HookBase]:
+        return [CountPlaces(self.cfg.DATASETS.TRAIN), *super().build_hooks()]
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):

@@ -66,7 +66,7 @@ def test_sizes_that_the_stride_does_not_divide(make_model, people):
     given = ("MODEL.DETECTOR.ENABLED", False, *TRUE_BOXES)
     model = make_model(*psp, *plain, *narrow, *given)
     assert model.backbone.size_divisibility == 0 and model.size_divisibility == 32
-    assert set(step(model, [people(41, 57)])) == {"loss_parts", "loss_crf"}
+    assert set(step(model, [people(41, 57)])) == {"loss_parts", "loss_identity", "loss_crf"}
     (output,) = model.eval()([people(41, 57)])
     assert output["sem_seg"].shape == (7, 41, 57)
 
@@ -77,7 +77,7 @@ def test_training_for_any_number_of_detections(make_model, people, with_detectio
     losses = step(
         model, [with_detections(people(48, 64), count), with_detections(people(41, 57), 2)]
     )
-    assert set(losses) == {"loss_parts", "loss_crf"}
+    assert set(losses) == {"loss_parts", "loss_identity", "loss_crf"}
     assert all(torch.isfinite(loss) for loss in losses.values())
     # Data-parallel training waits for every weight of the CRF, also when no one was detected.
     assert all(p.grad is not None for p in model.crf_head.parameters())
@@ -87,6 +87,7 @@ def test_one_batch_has_every_loss(make_model, people):
     losses = step(make_model(), [people(), people(41, 57)])
     assert set(losses) == {
         "loss_parts",
+        "loss_identity",
         "loss_crf",
         "loss_rpn_cls",
         "loss_rpn_loc",
@@ -119,7 +120,7 @@ def test_parts_only(make_model, people):
 
 
 def test_piecewise_changes_nothing_but_the_crf(make_model, people):
-    frozen = ["backbone", "part_head", "detector"]
+    frozen = ["backbone", "part_head", "identity_head", "detector"]
     model = make_model(*TRUE_BOXES, "MODEL.FREEZE", frozen)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     losses = step(model, [people()])
@@ -130,6 +131,13 @@ def test_piecewise_changes_nothing_but_the_crf(make_model, people):
                 parameter -= parameter.grad
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(name.startswith("crf_head.") for name in changed)
+
+
+def test_crf_teaches_the_backbone_through_frozen_parts(make_model, people):
+    frozen = ["part_head", "identity_head", "detector"]
+    model = make_model(*TRUE_BOXES, "MODEL.FREEZE", frozen)
+    assert set(step(model, [people()])) == {"loss_crf"}
+    assert learning(model, "backbone") and not learning(model, "part_head")
 
 
 def test_warm_up_takes_ground_truth_boxes(make_model, people):

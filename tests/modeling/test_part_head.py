@@ -42,6 +42,15 @@ def test_logits_have_the_size_of_the_image(build):
 
 
 @pytest.mark.parametrize("build", HEADS)
+def test_feature_before_the_predictor(build):
+    head, inputs = build().eval(), features()
+    feature = head.part_features(inputs)
+    stride = head.feature_stride
+    assert feature.shape == (2, head.feature_channels, 32 // stride, 64 // stride)
+    assert torch.equal(head.predict(feature), head.part_logits(inputs))
+
+
+@pytest.mark.parametrize("build", HEADS)
 def test_detectron2_contract(build):
     head, inputs = build(), features()
     target = torch.randint(0, 3, (2, 32, 64))
@@ -81,7 +90,14 @@ def test_five_resolutions_with_group_norm(channels):
 
 def test_subpixel_predicts_finer_than_the_common_stride():
     head = build_fpn(subpixel=2)
-    assert head.layers(features()).shape == (2, 3 * 4, 8, 16)
+    feature = head.part_features(features())
+    assert head.predictor(feature).shape == (2, 3 * 4, 8, 16)
+
+
+def test_fpn_head_computes_as_detectron2_does():
+    head, inputs = build_fpn().eval(), features()
+    logits = F.interpolate(head.layers(inputs), scale_factor=4.0, mode="bilinear")
+    torch.testing.assert_close(head.part_logits(inputs), logits)
 
 
 def test_loss_is_pytorchs_cross_entropy():

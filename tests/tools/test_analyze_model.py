@@ -42,6 +42,7 @@ def counts_of_convolutions():
             module.norm = None  # Detectron2's convolutions apply it themselves; sizes stay
             module.register_forward_hook(count)
     model.crf_head = None
+    model.keep_evidence = True
     with torch.no_grad():
         model([{"image": torch.zeros(3, *SIZE, dtype=torch.uint8)}])
     return sum(flops), sum(elements)

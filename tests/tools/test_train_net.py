@@ -88,7 +88,7 @@ def test_train_resume_evaluate(tiny, tmp_path):
     results = json.loads((output / "results.json").read_text())
     assert {"part_apr", "object_apr", "part_seg"} <= set(results)
     trained = training_metrics(output)
-    assert trained[-1]["iteration"] == 1 and "crf/bilateral_weight" in trained[-1]
+    assert trained[-1]["iteration"] == 1 and "crf/whose_bilateral_weight" in trained[-1]
     assert (output / "pictures" / "tiny_val" / "sheet.png").exists()
 
     run(output, "--resume", "SOLVER.MAX_ITER", 4)

@@ -29,6 +29,7 @@ def add_instance_crf_config(cfg: CN) -> None:
     _add_model_config(cfg)
     _add_part_head_config(cfg)
     _add_slim_resnet_config(cfg)
+    _add_identity_head_config(cfg)
     _add_instance_crf_config(cfg)
     _add_solver_config(cfg)
     _add_data_config(cfg)
@@ -104,9 +105,9 @@ def _add_model_config(cfg: CN) -> None:
     # Follow from the data set: parts and background; object classes, or MODEL.DETECTOR.CLASSES.
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
-    # Parts of the model that do not learn: any of "backbone", "part_head", "detector",
-    # "crf_head". Frozen parts stay in evaluation mode and have no loss; with everything but
-    # "crf_head" in the list, training is piecewise.
+    # Parts of the model that do not learn: any of "backbone", "part_head", "identity_head",
+    # "detector", "crf_head". Frozen parts stay in evaluation mode and have no loss; with everything
+    # but "crf_head" in the list, training is piecewise.
     cfg.MODEL.FREEZE = []
     # Convolutions in channels-last memory order: faster on CPUs and on tensor cores.
     cfg.MODEL.CHANNELS_LAST = False
@@ -141,6 +142,26 @@ def _add_slim_resnet_config(cfg: CN) -> None:
     slim.CHANNELS = [48, 96, 160, 256]
     slim.BLOCKS = [2, 2, 2, 2]
     slim.NORM = "BN"
+
+
+def _add_identity_head_config(cfg: CN) -> None:
+    # Every pixel votes for its object's box; what fits a detection is evidence for the CRF.
+    head = cfg.MODEL.IDENTITY_HEAD = CN()
+    head.NAME = "IdentityHead"
+    head.ENABLED = False
+    # "box" (distances to its four sides, in pixels) or "offset" (to its centre, in pixels).
+    head.VOTE = "box"
+    # 3x3 convolutions on the part head's feature before the predictor: how many, their channels,
+    # their normalisation.
+    head.NUM_CONVS = 2
+    head.CONVS_DIM = 128
+    head.NORM = "GN"
+    head.LOSS_WEIGHT = 1.0
+    # Evidence of a voted box: IoU(voted box, B_i) ** POWER, at least 1.
+    head.POWER = 2.0
+    # Evidence of a voted centre: a Gaussian around the centre of B_i, whose standard deviation is
+    # this fraction of the root of the area of B_i.
+    head.SIGMA = 0.25
 
 
 def _add_instance_crf_config(cfg: CN) -> None:

@@ -41,7 +41,8 @@ class FactoredInstanceCRF(InstanceCRFBase):
 
     Learned and positive (the softplus of raw parameters): a weight lambda for each cue, the floor
     of the evidence, and two kernel weights for each factor. Learned and free: nobody's potential.
-    None depends on D or P. The state is the same whichever terms are switched on.
+    None depends on D or P; the place templates, which are counted, depend on P. The state is the
+    same whichever terms are switched on.
 
     Args:
         cues: the terms of the identity potential, of `potentials.CUES`.
@@ -52,7 +53,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         reach: a detection owns nothing outside of its box scaled by so much about its centre.
             Pixels out of all reach are nobody's.
         place_templates: (P, G, G) in [0, 1], see `potentials.place_cue`; without them the cue says
-            nothing. `place_templates` may be overwritten in place.
+            nothing. See also `set_place_templates`.
         cue_weight: initial lambda of every cue.
         nobody_potential: initial beta.
         evidence_floor: initial floor of the evidence.
@@ -119,6 +120,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         self.nobody = nobody
         self.reach = reach
         self.register_buffer("place_templates", place_templates)
+        self.register_buffer("places_counted", torch.tensor(False))
         self.raw_cue_weights = nn.ParameterDict(
             {cue: positive_parameter("cue_weight", cue_weight) for cue in CUES}
         )
@@ -129,6 +131,12 @@ class FactoredInstanceCRF(InstanceCRFBase):
         self.raw_consistency_weights = positive_parameter(
             "box_weight, global_weight", [box_weight, global_weight]
         )
+
+    def set_place_templates(self, templates: Tensor) -> None:
+        """Takes templates that were counted, (P, G, G), in the place of those at the start; the
+        state says so in ``places_counted``."""
+        self.place_templates.copy_(templates)
+        self.places_counted.fill_(True)
 
     @property
     def cue_weights(self) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
-"""What Detectron2 builds from a config: backbone, part head, CRF head, meta-architecture."""
+"""What Detectron2 builds from a config: backbone, heads, meta-architecture."""
 
 from .backbone import build_slim_resnet_fpn_backbone
+from .identity_head import IDENTITY_HEADS_REGISTRY, IdentityHead, build_identity_head
 from .instance_crf_head import (
     INSTANCE_CRF_HEADS_REGISTRY,
     InstanceCRFHead,
@@ -10,12 +11,15 @@ from .meta_arch import InstanceCRF
 from .part_head import PartFPNHead, PartLoss, PartPSPHead
 
 __all__ = [
+    "IDENTITY_HEADS_REGISTRY",
     "INSTANCE_CRF_HEADS_REGISTRY",
+    "IdentityHead",
     "InstanceCRF",
     "InstanceCRFHead",
     "PartFPNHead",
     "PartLoss",
     "PartPSPHead",
+    "build_identity_head",
     "build_instance_crf_head",
     "build_slim_resnet_fpn_backbone",
 ]

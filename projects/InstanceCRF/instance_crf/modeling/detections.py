@@ -9,7 +9,13 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-__all__ = ["detections_from_ground_truth", "jitter_boxes", "keep_best", "keep_classes"]
+__all__ = [
+    "detections_from_ground_truth",
+    "jitter_boxes",
+    "keep_best",
+    "keep_classes",
+    "no_detections",
+]
 
 
 def detections_from_ground_truth(instances: Instances, *, jitter: float = 0.0) -> Instances:
@@ -75,3 +81,12 @@ def keep_classes(detections: Instances, class_ids: Tensor) -> Instances:
     detections = detections[kept]
     detections.pred_classes = matches[kept].int().argmax(1)
     return detections
+
+
+def no_detections(image_size: tuple[int, int], device: torch.device) -> Instances:
+    """Detections of an image, (H, W), that has none."""
+    empty = Instances(image_size)
+    empty.pred_boxes = Boxes(torch.zeros(0, 4, device=device))
+    empty.scores = torch.zeros(0, device=device)
+    empty.pred_classes = torch.zeros(0, dtype=torch.int64, device=device)
+    return empty

@@ -66,7 +66,7 @@ class InstanceCRFHead(nn.Module):
             ohem_top_k: K hardest pixels of each image, see
                 :func:`instance_crf.losses.hardest_pixels_loss`.
             loss_weight: factor of the loss.
-            stop_gradient_to_parts: the loss teaches the CRF's weights only, not Q.
+            stop_gradient_to_parts: the loss teaches the CRF's weights only, not Q or the evidence.
             score_name: one of :data:`instance_crf.structures.SCORE_NAMES`.
             min_share: see :meth:`instance_crf.structures.PartInstances.from_label_maps`.
 
@@ -134,6 +134,7 @@ class InstanceCRFHead(nn.Module):
         """
         if self.stop_gradient_to_parts:
             part_probs = [q.detach() for q in part_probs]
+            evidence = evidence and [a if a is None else a.detach() for a in evidence]
         labellings = self._labellings(
             part_probs, detections, images, evidence, self.num_iterations_train
         )

@@ -1,13 +1,13 @@
 """The whole network of Fig. 2: parts and detections of an image, joined by the Instance CRF.
 
 Shape letters: P parts, D detections, H, W size of an image as the network gets it, H', W' the
-size wanted for the output.
+size wanted for the output, h, w and C those of the identity head's vote.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from math import lcm
 
 import torch
@@ -26,7 +26,8 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from ..structures import PartInstances
-from .detections import detections_from_ground_truth, keep_best, keep_classes
+from .detections import detections_from_ground_truth, keep_best, keep_classes, no_detections
+from .identity_head import build_identity_head
 from .instance_crf_head import build_instance_crf_head, resize
 
 __all__ = ["InstanceCRF"]
@@ -37,10 +38,13 @@ PART_SOURCES = ("head", "ground_truth")
 
 @META_ARCH_REGISTRY.register()
 class InstanceCRF(nn.Module):
-    """Backbone -> part head (Q) and detector (boxes) -> Instance CRF -> part instances.
+    """Backbone -> part head (Q), identity head (evidence), detector (boxes) -> Instance CRF.
 
-    Gradients of the CRF's loss reach the CRF's weights and, through Q, the part head and the
-    backbone; they never reach the detector, which learns from its own losses.
+    Gradients of the CRF's loss reach the CRF's weights and, through Q and the evidence, both heads
+    and the backbone; they never reach the detector, which learns from its own losses.
+
+    Attributes:
+        keep_evidence: inference also gives the identity head's vote and evidence; False at first.
     """
 
     @configurable
@@ -50,6 +54,7 @@ class InstanceCRF(nn.Module):
         backbone: nn.Module,
         part_head: nn.Module,
         crf_head: nn.Module | None,
+        identity_head: nn.Module | None = None,
         proposal_generator: nn.Module | None,
         roi_heads: nn.Module | None,
         pixel_mean: Sequence[float],
@@ -68,10 +73,11 @@ class InstanceCRF(nn.Module):
         Args:
             backbone: a Detectron2 backbone.
             part_head: gives Q, see :class:`~.part_head.PartHead`.
-            crf_head: gives the labelling; None learns parts and boxes only.
+            crf_head: gives the labelling; None learns parts, votes and boxes only.
+            identity_head: says whose a pixel is, see :class:`~.identity_head.IdentityHead`.
             proposal_generator, roi_heads: Detectron2's two-stage detector; both or neither.
             pixel_mean, pixel_std: normalisation of the backbone's input. The CRF sees 0-255.
-            freeze: any of "backbone", "part_head", "detector", "crf_head".
+            freeze: any of "backbone", "part_head", "identity_head", "detector", "crf_head".
             channels_last: memory order of the convolutions.
             class_ids: the detector's class of each object class of the data set; empty: the same.
             detection_source: "detector", "record" or "ground_truth".
@@ -95,6 +101,7 @@ class InstanceCRF(nn.Module):
             )
         self.backbone = backbone
         self.part_head = part_head
+        self.identity_head = identity_head
         self.crf_head = crf_head
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
@@ -107,6 +114,7 @@ class InstanceCRF(nn.Module):
         self.jitter = jitter
         self.warmup_iters = warmup_iters
         self.part_source = part_source
+        self.keep_evidence = False
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -125,9 +133,16 @@ class InstanceCRF(nn.Module):
         shape = backbone.output_shape()
         crf = cfg.MODEL.INSTANCE_CRF
         detector = cfg.MODEL.DETECTOR.ENABLED
+        part_head = build_sem_seg_head(cfg, shape)
+        identity_head = None
+        if cfg.MODEL.IDENTITY_HEAD.ENABLED:
+            identity_head = build_identity_head(
+                cfg, input_channels=part_head.feature_channels, stride=part_head.feature_stride
+            )
         return {
             "backbone": backbone,
-            "part_head": build_sem_seg_head(cfg, shape),
+            "part_head": part_head,
+            "identity_head": identity_head,
             "crf_head": build_instance_crf_head(cfg) if crf.ENABLED else None,
             "proposal_generator": build_proposal_generator(cfg, shape) if detector else None,
             "roi_heads": build_roi_heads(cfg, shape) if detector else None,
@@ -165,8 +180,9 @@ class InstanceCRF(nn.Module):
         Args:
             batched_inputs: one dict an image, as :class:`~.data.mapper.PartInstanceMapper`
                 makes it: ``image`` (3, H, W) in 0-255; wanted size ``height``, ``width``
-                (default H, W); in training ``instances`` (gt_boxes, gt_classes), ``part_seg``
-                and ``object_seg`` (H, W); ``detections`` when they come with the record.
+                (default H, W); in training ``instances`` (gt_boxes, gt_classes,
+                gt_object_ids), ``part_seg`` and ``object_seg`` (H, W); ``detections`` when they
+                come with the record.
 
         Returns:
             In training, the losses. Otherwise one dict an image, see :meth:`inference`.
@@ -174,24 +190,30 @@ class InstanceCRF(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        with torch.no_grad() if "backbone" in self.frozen else nullcontext():
-            features = self.backbone(images.tensor)
+        # Nothing here needs no_grad: autograd keeps no graph of what has frozen weights alone,
+        # and must keep that of a frozen head on a backbone that learns.
+        features = self.backbone(images.tensor)
         losses = self._detector_losses(batched_inputs, images, features)
 
-        learns_parts = "part_head" not in self.frozen
-        with nullcontext() if learns_parts else torch.no_grad():
-            logits = self.part_head.part_logits(features)
-        if learns_parts:
+        part_feature = self.part_head.part_features(features)
+        logits = self.part_head.predict(part_feature)
+        vote = None if self.identity_head is None else self.identity_head(part_feature)
+        if "part_head" not in self.frozen:
             losses.update(self.part_head.losses(logits, self._part_targets(batched_inputs)))
+        if vote is not None and "identity_head" not in self.frozen:
+            objects = self._ground_truth(batched_inputs)
+            object_segs = self._maps(batched_inputs, "object_seg")
+            losses.update(self.identity_head.losses(vote, objects, object_segs))
         if self.crf_head is not None:
-            part_segs = self._maps(batched_inputs, "part_seg")
+            detections = self.detect(batched_inputs, images, features)
             losses.update(
                 self.crf_head.losses(
                     self._part_probs(logits, images, batched_inputs),
-                    self.detect(batched_inputs, images, features),
+                    detections,
                     self._raw_images(batched_inputs),
-                    part_segs,
+                    self._maps(batched_inputs, "part_seg"),
                     self._maps(batched_inputs, "object_seg"),
+                    evidence=self._evidence(vote, detections, images),
                 )
             )
         return losses
@@ -208,15 +230,22 @@ class InstanceCRF(nn.Module):
             * ``instances``: the labelled objects, ``pred_boxes, scores, pred_classes,
               pred_masks``, masks disjoint; boxes are the detections'.
             * ``detections``: all boxes that the CRF was given.
+            * with ``keep_evidence`` and an identity head: its ``vote`` (C, h, w), of the padded
+              image, and ``evidence`` (D, H, W), of the detections that the CRF was given.
 
             Without a CRF head, no object is labelled and only ``sem_seg`` and ``detections``
             say anything.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        logits = self.part_head.part_logits(features)
+        part_feature = self.part_head.part_features(features)
+        logits = self.part_head.predict(part_feature)
         part_probs = self._part_probs(logits, images, batched_inputs)
         detections = self.detect(batched_inputs, images, features)
+        vote = evidence = None
+        if self.identity_head is not None and (self.crf_head is not None or self.keep_evidence):
+            vote = self.identity_head(part_feature)
+            evidence = self._evidence(vote, detections, images)
         sizes = [
             (int(x.get("height", size[0])), int(x.get("width", size[1])))
             for x, size in zip(batched_inputs, images.image_sizes, strict=True)
@@ -225,9 +254,13 @@ class InstanceCRF(nn.Module):
             results = [_nothing_labelled(size, self.device) for size in sizes]
         else:
             results = self.crf_head.inference(
-                part_probs, detections, self._raw_images(batched_inputs), sizes
+                part_probs,
+                detections,
+                self._raw_images(batched_inputs),
+                sizes,
+                evidence=evidence,
             )
-        return [
+        outputs = [
             {
                 "part_instances": result,
                 "sem_seg": resize(q, size),
@@ -237,6 +270,10 @@ class InstanceCRF(nn.Module):
             }
             for result, q, boxes, size in zip(results, part_probs, detections, sizes, strict=True)
         ]
+        if self.keep_evidence and vote is not None:
+            for output, own_vote, own_evidence in zip(outputs, vote, evidence, strict=True):
+                output.update(vote=own_vote, evidence=own_evidence)
+        return outputs
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise, pad, batch."""
@@ -268,7 +305,7 @@ class InstanceCRF(nn.Module):
         if source == "record":
             detections = [_get(x, "detections", source).to(self.device) for x in batched_inputs]
         elif self.roi_heads is None:
-            detections = [_no_detections(size, self.device) for size in images.image_sizes]
+            detections = [no_detections(size, self.device) for size in images.image_sizes]
         else:
             with torch.no_grad(), _in_eval_mode(self.proposal_generator, self.roi_heads):
                 features = {name: feature.detach() for name, feature in features.items()}
@@ -286,13 +323,21 @@ class InstanceCRF(nn.Module):
     ) -> dict[str, Tensor]:
         if self.roi_heads is None or "detector" in self.frozen:
             return {}
-        ground_truth = [_get(x, "instances", "training").to(self.device) for x in batched_inputs]
+        ground_truth = self._ground_truth(batched_inputs)
         if len(self.class_ids):
             for objects in ground_truth:
                 objects.gt_classes = self.class_ids[objects.gt_classes]
         proposals, rpn_losses = self.proposal_generator(images, features, ground_truth)
         _, roi_losses = self.roi_heads(images, features, proposals, ground_truth)
         return {**rpn_losses, **roi_losses}
+
+    def _evidence(
+        self, vote: Tensor | None, detections: list[Instances], images: ImageList
+    ) -> list[Tensor] | None:
+        """(D, H, W) of each image, or None without a vote."""
+        if vote is None:
+            return None
+        return self.identity_head.evidence(vote, detections, images.image_sizes)
 
     def _part_probs(
         self, logits: Tensor, images: ImageList, batched_inputs: list[dict]
@@ -315,6 +360,9 @@ class InstanceCRF(nn.Module):
             self.part_head.part_loss.ignore_value,
         ).tensor
 
+    def _ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
+        return [_get(x, "instances", "training").to(self.device) for x in batched_inputs]
+
     def _maps(self, batched_inputs: list[dict], name: str) -> list[Tensor]:
         return [_get(x, name, "training").to(self.device).long() for x in batched_inputs]
 
@@ -325,6 +373,7 @@ class InstanceCRF(nn.Module):
         known = {
             "backbone": [self.backbone],
             "part_head": [self.part_head],
+            "identity_head": [self.identity_head],
             "crf_head": [self.crf_head],
             "detector": [self.proposal_generator, self.roi_heads],
         }
@@ -365,16 +414,8 @@ def _one_hot(part_seg: Tensor, num_classes: int) -> Tensor:
     return F.one_hot(part_seg, num_classes).permute(2, 0, 1).float()
 
 
-def _no_detections(image_size: tuple[int, int], device: torch.device) -> Instances:
-    empty = Instances(image_size)
-    empty.pred_boxes = Boxes(torch.zeros(0, 4, device=device))
-    empty.scores = torch.zeros(0, device=device)
-    empty.pred_classes = torch.zeros(0, dtype=torch.int64, device=device)
-    return empty
-
-
 def _nothing_labelled(size: tuple[int, int], device: torch.device) -> PartInstances:
-    empty = _no_detections(size, device)
+    empty = no_detections(size, device)
     zeros = torch.zeros(size, dtype=torch.int64, device=device)
     return PartInstances.from_label_maps(
         zeros,

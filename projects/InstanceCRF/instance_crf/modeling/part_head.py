@@ -1,11 +1,13 @@
 """Category-level part segmentation (Sec. 3.1): features -> logits whose softmax is Q.
 
-Shape letters: N images, P parts, H, W padded image size, h, w a feature's size.
+Shape letters: N images, P parts, C channels, H, W padded image size, h, w a feature's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import fvcore.nn.weight_init as weight_init
 import torch
@@ -69,17 +71,29 @@ class PartLoss(nn.Module):
 
 
 class PartHead:
-    """What every part head offers; a subclass has ``part_loss`` and ``part_logits``.
+    """What every part head offers; a subclass has ``part_loss``, ``part_features``, ``predict``.
 
-    Its features fit together when H and W are divisible by ``size_divisibility``.
+    Its features fit together when H and W are divisible by ``size_divisibility``. Other heads may
+    stand on the feature before the predictor: C = ``feature_channels``, ``feature_stride`` pixels
+    a cell.
     """
 
     part_loss: PartLoss
     size_divisibility: int = 1
+    feature_channels: int
+    feature_stride: int
+
+    def part_features(self, features: dict[str, Tensor]) -> Tensor:
+        """The backbone's features -> (N, C, h, w), fused, before the predictor."""
+        raise NotImplementedError
+
+    def predict(self, feature: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, P+1, H, W) logits at the (padded) size of the image."""
+        raise NotImplementedError
 
     def part_logits(self, features: dict[str, Tensor]) -> Tensor:
-        """Features -> (N, P+1, H, W) logits at the (padded) size of the image."""
-        raise NotImplementedError
+        """The backbone's features -> (N, P+1, H, W) logits."""
+        return self.predict(self.part_features(features))
 
     def losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """See :class:`PartLoss`."""
@@ -129,6 +143,8 @@ class PartFPNHead(PartHead, SemSegFPNHead):
         )
         self.part_loss = part_loss
         self.size_divisibility = max(shape.stride for shape in input_shape.values())
+        self.feature_channels = conv_dims
+        self.feature_stride = common_stride
         self.subpixel = subpixel
         self.num_classes = num_classes
 
@@ -139,9 +155,14 @@ class PartFPNHead(PartHead, SemSegFPNHead):
             args.pop(name)
         return {**args, "part_loss": _part_loss(cfg), "subpixel": cfg.MODEL.SEM_SEG_HEAD.SUBPIXEL}
 
-    def part_logits(self, features: dict[str, Tensor]) -> Tensor:
-        """See :meth:`PartHead.part_logits`."""
-        logits = F.pixel_shuffle(self.layers(features), self.subpixel)
+    def part_features(self, features: dict[str, Tensor]) -> Tensor:
+        """See :meth:`PartHead.part_features`."""
+        scales = zip(self.in_features, self.scale_heads, strict=True)
+        return reduce(add, (scale_head(features[name]) for name, scale_head in scales))
+
+    def predict(self, feature: Tensor) -> Tensor:
+        """See :meth:`PartHead.predict`."""
+        logits = F.pixel_shuffle(self.predictor(feature), self.subpixel)
         return F.interpolate(
             logits.float(),
             scale_factor=self.common_stride / self.subpixel,
@@ -181,6 +202,8 @@ class PartPSPHead(PartHead, nn.Module):
             raise ValueError("PartPSPHead has no feature: MODEL.SEM_SEG_HEAD.IN_FEATURES is empty.")
         self.in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
         self.size_divisibility = shape.stride
+        self.feature_channels = conv_dims
+        self.feature_stride = shape.stride
         self.part_loss = part_loss
         self.num_classes = num_classes
         self.pool_sizes = tuple(pool_sizes)
@@ -195,11 +218,11 @@ class PartPSPHead(PartHead, nn.Module):
                 'branches (POOL_SIZES) have fewer: take "BN", or fewer branches.'
             )
         self.branches = nn.ModuleList(
-            _conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
+            conv(shape.channels, branch_dims, 1, norm if size > 1 else "")
             for size in self.pool_sizes
         )
         width = shape.channels + branch_dims * len(self.pool_sizes)
-        self.fuse = _conv(width, conv_dims, 3, norm)
+        self.fuse = conv(width, conv_dims, 3, norm)
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
         weight_init.c2_msra_fill(self.predictor)
 
@@ -215,18 +238,21 @@ class PartPSPHead(PartHead, nn.Module):
             "norm": head.NORM,
         }
 
-    def part_logits(self, features: dict[str, Tensor]) -> Tensor:
-        """See :meth:`PartHead.part_logits`."""
+    def part_features(self, features: dict[str, Tensor]) -> Tensor:
+        """See :meth:`PartHead.part_features`."""
         feature = features[self.in_feature]
         size = feature.shape[-2:]
         pyramid = [feature]
         for grid, branch in zip(self.pool_sizes, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(feature, grid))
             pyramid.append(F.interpolate(pooled, size=size, mode="bilinear", align_corners=False))
-        logits = self.predictor(self.fuse(torch.cat(pyramid, dim=1)))
+        return self.fuse(torch.cat(pyramid, dim=1))
+
+    def predict(self, feature: Tensor) -> Tensor:
+        """See :meth:`PartHead.predict`."""
         return F.interpolate(
-            logits.float(),
-            scale_factor=self.size_divisibility,
+            self.predictor(feature).float(),
+            scale_factor=self.feature_stride,
             mode="bilinear",
             align_corners=False,
         )
@@ -247,7 +273,8 @@ def _part_loss(cfg) -> PartLoss:
     )
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str | None) -> Conv2d:
+def conv(in_channels: int, out_channels: int, kernel_size: int, norm: str | None) -> Conv2d:
+    """A convolution of the same size, its normalisation, ReLU."""
     layer = Conv2d(
         in_channels,
         out_channels,
