@@ -1,0 +1,180 @@
+"""Photographs with the outputs of somebody's part model and detector, and the truth of people.
+
+The files of such a folder are described by ``tools/evaluate_photographs.py --help``.
+
+Letters: H, W size of the photograph, h, w working size, D detections, P parts.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...data.image_io import read_image
+from ...data.label_io import read_object_map
+from .person_maps import tight_boxes
+
+__all__ = [
+    "REGIONS",
+    "Inputs",
+    "Photograph",
+    "find_photographs",
+    "read_photograph",
+    "resize_maps",
+]
+
+REGIONS = ("head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs")
+"""The P parts that the 24 are merged into, names of `crf.place.REGIONS`."""
+# Hands and feet are lower arms and lower legs.
+_REGION_OF_PART = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
+# What Q is told where the true foreground stands in the place of the part model's.
+_SURE = 0.96
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is handed to a method: boxes above a score, or the true ones; whose foreground."""
+
+    least_score: float = 0.3
+    true_boxes: bool = False
+    true_foreground: bool = False
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph with everything known of it; ``boxes`` are in its own pixels.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        image: (3, h, w) float, at the working size.
+        part_prob: (P + 1, h, w) Q, at the working size.
+        boxes, scores: (D, 4), (D,).
+        truth: (H, W) int32, 0 nobody, -1 does not count.
+        truth_complete: whether everybody is annotated.
+    """
+
+    name: str
+    pixels: np.ndarray
+    image: Tensor
+    part_prob: Tensor
+    boxes: np.ndarray
+    scores: np.ndarray
+    truth: np.ndarray
+    truth_complete: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.truth.shape
+
+    def with_inputs(self, inputs: Inputs) -> Photograph:
+        """The same, as a method is to see it."""
+        boxes, scores, part_prob = self.boxes, self.scores, self.part_prob
+        if inputs.true_boxes:
+            boxes = tight_boxes(self.truth)
+            scores = np.ones(len(boxes))
+        else:
+            kept = scores > inputs.least_score
+            boxes, scores = boxes[kept], scores[kept]
+        if inputs.true_foreground:
+            foreground = torch.from_numpy(self.truth > 0).float()[None, None]
+            foreground = F.interpolate(foreground, part_prob.shape[1:], mode="nearest")[0, 0]
+            someone = torch.where(foreground > 0, _SURE, 1 - _SURE)
+            parts = part_prob[1:] / part_prob[1:].sum(0).clamp(min=1e-6)
+            part_prob = torch.cat([1 - someone[None], someone * parts])
+        return replace(self, boxes=boxes, scores=scores, part_prob=part_prob)
+
+    def foreground(self) -> Tensor:
+        """(H, W) bool: where Q has someone."""
+        return resize_maps(self.part_prob[:1], self.size)[0] < 0.5
+
+    def crf_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Q, boxes, scores and image, all at the working size."""
+        scale = [
+            small / large for small, large in zip(self.image.shape[1:], self.size, strict=True)
+        ]
+        boxes = torch.from_numpy(self.boxes * np.array(scale[::-1] * 2)).float()
+        return self.part_prob, boxes, torch.from_numpy(self.scores).float(), self.image
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, h, w) -> (C, H, W), bilinear."""
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def find_photographs(folder: Path) -> list[dict]:
+    """Name, files, boxes and completeness of each photograph that has a truth.
+
+    Raises:
+        FileNotFoundError, ValueError: what is missing, by its name.
+    """
+    truths = sorted(folder.glob("truth/*_persons.png"))
+    if not truths:
+        raise FileNotFoundError(f"{folder / 'truth'} has no NAME_persons.png.")
+    boxes = sorted(folder.glob("boxes/*.json"))
+    if len(boxes) != 1:
+        raise FileNotFoundError(
+            f"{folder / 'boxes'} has {len(boxes)} JSON files; it must have one."
+        )
+    detections = json.loads(boxes[0].read_text())
+    partial, table = set(), folder / "photos.csv"
+    if table.is_file():
+        with table.open(newline="") as file:
+            partial = {r["name"] for r in csv.DictReader(file) if r["truth_partial"] == "1"}
+    photographs = []
+    for truth in truths:
+        name = truth.name.removesuffix("_persons.png")
+        photo = next((p for p in sorted(folder.glob(f"photos/{name}.*"))), None)
+        if photo is None:
+            raise FileNotFoundError(f"{folder / 'photos' / name}.jpg does not exist.")
+        q = folder / "q" / f"{name}.npz"
+        if not q.is_file():
+            raise FileNotFoundError(f"{q} does not exist.")
+        if name not in detections:
+            raise ValueError(f"{boxes[0]} has no entry {name!r}.")
+        found = {"photo": photo, "q": q, "truth": truth, "detections": detections[name]}
+        photographs.append({"name": name, "truth_complete": name not in partial, **found})
+    return photographs
+
+
+def read_photograph(found: dict, side: int) -> Photograph:
+    """Read what `find_photographs` found, with Q and the image at the working size."""
+    pixels, truth = read_image(found["photo"]), read_object_map(found["truth"])
+    if truth.shape != pixels.shape[:2]:
+        raise ValueError(f"{found['truth']} is {truth.shape}, its photo {pixels.shape[:2]} (H, W).")
+    size = [max(1, round(length * side / max(truth.shape))) for length in truth.shape]
+    small = F.interpolate(
+        torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float(),
+        size,
+        mode="bilinear",
+        antialias=True,
+    )[0]
+    with np.load(found["q"]) as output:
+        person, parts = (
+            F.interpolate(
+                torch.from_numpy(output[name].astype(np.float32))[None],
+                size,
+                mode="bilinear",
+                align_corners=True,
+            )[0]
+            for name in ("person_logit", "part_logits")
+        )
+    person, parts = person.sigmoid(), parts.softmax(0)
+    merged = torch.zeros(len(REGIONS), *size).index_add_(0, torch.tensor(_REGION_OF_PART), parts)
+    return Photograph(
+        name=found["name"],
+        pixels=pixels,
+        image=small.clamp(0, 255),
+        part_prob=torch.cat([1 - person, person * merged]),
+        boxes=np.array(found["detections"]["boxes"], float).reshape(-1, 4),
+        scores=np.array(found["detections"]["scores"], float),
+        truth=truth,
+        truth_complete=found["truth_complete"],
+    )

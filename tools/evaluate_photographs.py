@@ -1,0 +1,404 @@
+#!/usr/bin/env python
+"""How well the CRFs join somebody's part model with somebody's detector, on photographs.
+
+    python tools/evaluate_photographs.py FOLDER
+    python tools/evaluate_photographs.py FOLDER --rows factored --output DIR --pictures 12
+
+Nothing is trained. The CRFs, with their initial weights, are compared with the simplest things that
+one would do. FOLDER holds
+
+    photos/NAME.jpg         (or .png)
+    q/NAME.npz              a part model's logits: person_logit (1, h, w), part_logits (24, h, w),
+                            the parts of BodyPix; corners aligned with those of the photograph
+    boxes/*.json            one file: {NAME: {"boxes": [[x1, y1, x2, y2], ...], "scores": [...]}},
+                            people only, in pixels of the photograph
+    truth/NAME_persons.png  8 bits: 0 nobody, 1..n a person, 255 does not count
+    photos.csv              with the columns name and truth_partial: 1 where some people are not
+                            annotated, who would be taken for false alarms by AP; optional
+
+Q and the CRFs work at ``--side`` pixels along the longer side, with the 24 parts merged into six.
+All answers are read at the photograph's own size: probabilities are resized, bilinearly, never
+labels; the simple rules are applied at that size, to Q so resized and the boxes as they are. They
+give nobody what lies outside of all boxes.
+
+Each row: AP of people at IoU 0.5, mean IoU of all true people, the share of contested pixels (in
+two or more boxes) that got the right person, and how many of them got any (exactly:
+instance_crf.evaluation.toolkit.person_maps). Then, in brackets, the 95 % interval over the
+photographs, paired, of the difference to the nearest box centre with the same boxes, Q and ranking.
+
+``--pictures`` draws the photographs with the most contested pixels, for somebody to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
+from instance_crf.crf.place import region_templates
+from instance_crf.crf.potentials import CUES, box_masks
+from instance_crf.data.label_io import atomic_path
+from instance_crf.data.schema import PartTaxonomy
+from instance_crf.evaluation.toolkit.person_maps import (
+    PERSON_MAP_METRICS,
+    PersonMapCounts,
+    bootstrap,
+    compare_person_maps,
+    match_boxes,
+    summarize,
+    tight_boxes,
+)
+from instance_crf.evaluation.toolkit.photographs import (
+    REGIONS,
+    Inputs,
+    Photograph,
+    find_photographs,
+    read_photograph,
+    resize_maps,
+)
+from instance_crf.structures import PartInstances
+from instance_crf.visualization import (
+    draw_detections,
+    draw_part_instances,
+    make_sheet,
+    object_color,
+)
+
+GROUPS = ("simple", "joint", "factored", "cues", "terms", "reach", "nobody", "boxes", "oracle")
+Method = Callable[[Photograph], tuple[Tensor, Tensor]]
+"""-> (H, W) int64 person map, 0 nobody, i + 1 detection i; (H, W) bool foreground."""
+
+
+def simple_rule(preference: Callable[[Photograph], Tensor]) -> Method:
+    """Each foreground pixel to the most preferred of the boxes that it lies in.
+
+    ``preference`` gives (D, H, W), or (D, 1, 1) where it is the same everywhere.
+    """
+
+    def method(photo: Photograph) -> tuple[Tensor, Tensor]:
+        foreground = photo.foreground()
+        if not len(photo.boxes):
+            return torch.zeros(photo.size, dtype=torch.int64), foreground
+        inside = box_masks(torch.from_numpy(photo.boxes), *photo.size).permute(2, 0, 1)
+        best, owner = torch.where(inside, preference(photo), -torch.inf).max(0)
+        return torch.where(foreground & (best > -torch.inf), owner + 1, 0), foreground
+
+    return method
+
+
+def score(photo: Photograph) -> Tensor:
+    """(D, 1, 1)."""
+    return torch.from_numpy(photo.scores)[:, None, None]
+
+
+def smallness(photo: Photograph) -> Tensor:
+    """(D, 1, 1)."""
+    boxes = torch.from_numpy(photo.boxes)
+    return -(boxes[:, 2:] - boxes[:, :2]).prod(1)[:, None, None]
+
+
+def nearness(photo: Photograph) -> Tensor:
+    """(D, H, W) to the centre of the box, in half widths and heights of it."""
+    boxes = torch.from_numpy(photo.boxes)
+    x, y = (torch.arange(length) + 0.5 for length in reversed(photo.size))
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    across, down = (
+        ((at - centre[:, i, None]) / half[:, i, None]) ** 2 for i, at in enumerate((x, y))
+    )
+    return -across[:, None, :] - down[:, :, None]
+
+
+def joint() -> Method:
+    """The paper's CRF."""
+    crf = DenseInstanceCRF(reference_size=500)
+    return lambda photo: _answer(crf(*photo.crf_inputs()).label_maps(photo.size))
+
+
+def joint_identity() -> Method:
+    """Whose the paper's CRF thinks a pixel would be, on Q's own foreground."""
+    crf = DenseInstanceCRF(reference_size=500)
+
+    def method(photo: Photograph) -> tuple[Tensor, Tensor]:
+        labelling, foreground = crf(*photo.crf_inputs()), photo.foreground()
+        of_instance = torch.zeros(len(photo.boxes) + 1, *labelling.size)
+        of_instance.index_add_(0, labelling.label_space.label_instance, labelling.marginals())
+        if not len(photo.boxes):
+            return torch.zeros(photo.size, dtype=torch.int64), foreground
+        owner = resize_maps(of_instance[1:], photo.size).argmax(0) + 1
+        return torch.where(foreground, owner, 0), foreground
+
+    return method
+
+
+def factored(**options) -> Method:
+    """The factored CRF with other options than the defaults."""
+    crf = FactoredInstanceCRF(place_templates=region_templates(REGIONS), **options)
+    return lambda photo: _answer(crf(*photo.crf_inputs()).label_maps(photo.size))
+
+
+def true_identity(photo: Photograph) -> tuple[Tensor, Tensor]:
+    """The true person where the truth has one whose box was found; else the nearest centre."""
+    owner, foreground = simple_rule(nearness)(photo)
+    found = np.append(0, match_boxes(photo.boxes, tight_boxes(photo.truth)) + 1)
+    true = torch.from_numpy(found[np.maximum(photo.truth, 0)])
+    return torch.where(foreground & (true > 0), true, owner), foreground
+
+
+def _answer(maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return maps[0], maps[1] > 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``ranking`` and ``min_share``: see `PartInstances`."""
+
+    group: str
+    name: str
+    method: Method
+    inputs: Inputs = Inputs()
+    ranking: str = "detection"
+    min_share: float = 0.0
+
+    def is_baseline_of(self, other: Row) -> bool:
+        """Whether ``other`` is compared with this row."""
+        same = ("inputs", "ranking", "min_share")
+        return self.name == NEAREST and all(
+            getattr(self, name) == getattr(other, name) for name in same
+        )
+
+
+NEAREST = "nearest box centre"
+SIMPLE = {
+    "best-scoring box wins": simple_rule(score),
+    NEAREST: simple_rule(nearness),
+    "smallest box": simple_rule(smallness),
+}
+
+
+def make_rows() -> list[Row]:
+    """All rows, in the order of the table."""
+    rows = [Row("simple", name, method) for name, method in SIMPLE.items()]
+    rows += [
+        Row("joint", "joint CRF", joint()),
+        Row("joint", "joint CRF's identity on Q's foreground", joint_identity()),
+        Row(
+            "factored", "factored CRF, Eq. 2-3 as the potential", factored(potential="consistency")
+        ),
+        Row("factored", "factored CRF, score and box only", factored(cues=("score", "box"))),
+        Row("factored", "factored CRF", factored()),
+    ]
+    for cue in CUES[:-1]:  # there is no evidence here
+        rest = [other for other in CUES if other != cue]
+        rows.append(Row("cues", f"factored, without the cue {cue}", factored(cues=rest)))
+    rows += [
+        Row("terms", "factored, without whose's pairwise term", factored(whose_pairwise=False)),
+        Row("terms", "factored, what smoothed", factored(what_pairwise=True)),
+        Row("terms", "factored, T = 10", factored(num_iterations=10)),
+    ]
+    rows += [Row("reach", f"factored, reach {r:g}", factored(reach=r)) for r in (1.0, 1.3, 2.0)]
+    for beta in (-3.0, -1.0, 1.0):
+        method = factored(nobody=True, nobody_potential=beta)
+        rows.append(Row("nobody", f"factored, nobody {beta:+g}", method))
+    both = {NEAREST: SIMPLE[NEAREST], "factored CRF": factored()}
+    for least, ranking, share in (
+        (0.3, "share", 0.0),
+        (0.15, "detection", 0.0),
+        (0.15, "share", 0.0),
+        (0.15, "share", 0.1),
+        (0.15, "share", 0.2),
+    ):
+        rows += [Row("boxes", n, m, Inputs(least), ranking, share) for n, m in both.items()]
+    everything = {**SIMPLE, "joint CRF": joint(), "factored CRF": factored()}
+    rows.append(Row("oracle", "true identity", true_identity))
+    for inputs in (Inputs(true_boxes=True), Inputs(true_boxes=True, true_foreground=True)):
+        rows += [Row("oracle", n, m, inputs) for n, m in everything.items()]
+        rows.append(Row("oracle", "true identity", true_identity, inputs))
+    return rows
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--side", type=int, default=320, help="working size, default 320")
+    parser.add_argument("--rows", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
+    parser.add_argument("--bootstrap", type=int, default=2000, metavar="B", help="samples")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write results.json here")
+    parser.add_argument(
+        "--pictures", type=int, default=0, metavar="N", help="and N photographs, to look at"
+    )
+    args = parser.parse_args(argv)
+    if args.side < 16 or args.bootstrap < 1:
+        parser.error("--side must be at least 16, --bootstrap at least 1")
+    if args.pictures and not args.output:
+        parser.error("--pictures needs --output")
+    return args
+
+
+def judge(row: Row, photo: Photograph) -> tuple[np.ndarray, PersonMapCounts]:
+    """(H, W) person map of one row on one photograph, and what it adds to the measures."""
+    photo = photo.with_inputs(row.inputs)
+    with torch.no_grad():
+        owner, foreground = row.method(photo)
+    people = PartInstances.from_label_maps(
+        owner,
+        foreground.int(),
+        boxes=torch.from_numpy(photo.boxes),
+        scores=torch.from_numpy(photo.scores),
+        classes=torch.zeros(len(photo.boxes), dtype=torch.int64),
+        score_name=row.ranking,
+        min_share=row.min_share,
+    )
+    # Which detections are left. Their numbers stay, for all boxes have a say in what is contested.
+    detection = torch.zeros(len(people) + 1, dtype=torch.int64)
+    detection[people.object_map] = owner
+    detection[0] = 0
+    scores = np.zeros(len(photo.boxes))
+    scores[detection[1:].numpy() - 1] = people.scores.numpy()
+    person_map = detection[people.object_map].numpy()
+    counts = compare_person_maps(
+        person_map, photo.truth, photo.boxes, scores, truth_complete=photo.truth_complete
+    )
+    return person_map, counts
+
+
+def evaluate(rows: Sequence[Row], photographs: Sequence[dict], side: int) -> list[list]:
+    """The PersonMapCounts of each row on each photograph."""
+    counts = [[] for _ in rows]
+    with tqdm(total=len(rows) * len(photographs), unit="map", disable=None) as progress:
+        for found in photographs:
+            photo = read_photograph(found, side)
+            for row, of_row in zip(rows, counts, strict=True):
+                progress.set_postfix_str(f"{photo.name}, {row.name}", refresh=False)
+                of_row.append(judge(row, photo)[1])
+                progress.update()
+    return counts
+
+
+def tabulate(rows: Sequence[Row], counts: Sequence[list], samples: int) -> list[dict]:
+    """Each row's numbers, and the intervals of its difference to the baseline where it has one."""
+    drawn = [bootstrap(of_row, samples) for of_row in counts]
+    results = []
+    for row, of_row, of_samples in zip(rows, counts, drawn, strict=True):
+        result = {"group": row.group, "row": row.name, **vars(row.inputs)}
+        result |= {"ranking": row.ranking, "min_share": row.min_share}
+        result |= dict(zip(PERSON_MAP_METRICS, summarize(of_row).tolist(), strict=True))
+        for base, of_base in zip(rows, drawn, strict=True):
+            if base.is_baseline_of(row) and base is not row:
+                ends = np.percentile(of_samples - of_base, [2.5, 97.5], axis=0).T.tolist()
+                result["interval"] = dict(zip(PERSON_MAP_METRICS, ends, strict=True))
+                break
+        results.append(result)
+    return results
+
+
+def title(inputs: Inputs, ranking: str, min_share: float) -> str:
+    """What the rows of a table have in common."""
+    words = ["true boxes" if inputs.true_boxes else f"boxes above {inputs.least_score:g}"]
+    words += ["true foreground"] if inputs.true_foreground else []
+    words += ["ranked by score x share"] if ranking == "share" else []
+    words += [f"least share {min_share:g}"] if min_share else []
+    return ", ".join(words)
+
+
+def format_tables(rows: Sequence[Row], results: Sequence[dict]) -> Iterator[str]:
+    """Lines of Markdown, a table for each kind of boxes, Q and ranking."""
+    kinds = [(row.inputs, row.ranking, row.min_share) for row in rows]
+    for kind in dict.fromkeys(kinds):
+        yield f"\n| {title(*kind)} | {' | '.join(PERSON_MAP_METRICS)} |"
+        yield "|---" * (len(PERSON_MAP_METRICS) + 1) + "|"
+        for result in (r for r, k in zip(results, kinds, strict=True) if k == kind):
+            cells = []
+            for metric in PERSON_MAP_METRICS:
+                cell = f"{result[metric]:.1f}"
+                if "interval" in result and metric != "answered":
+                    cell += " ({:+.1f} to {:+.1f})".format(*result["interval"][metric])
+                cells.append(cell)
+            yield f"| {result['row']} | {' | '.join(cells)} |"
+
+
+def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
+    """A sheet: photograph and boxes, three methods, truth; a person has one colour in all."""
+    columns = [
+        Row("", name, method)
+        for name, method in (
+            (NEAREST, SIMPLE[NEAREST]),
+            ("joint CRF", joint()),
+            ("factored CRF", factored()),
+        )
+    ]
+    lines, names = [], []
+    for found in tqdm(photographs, unit="picture", disable=None):
+        photo = read_photograph(found, args.side)
+        pixels = photo.image.round().byte().permute(1, 2, 0).numpy()
+        _, boxes, scores, _ = photo.with_inputs(Inputs()).crf_inputs()
+        maps = [judge(row, photo)[0] for row in columns]
+        owner = match_boxes(photo.with_inputs(Inputs()).boxes, tight_boxes(photo.truth)) + 1
+        # True people without a box have numbers, and colours, of their own.
+        owner = np.where(owner, owner, len(boxes) + 1 + np.arange(len(owner)))
+        maps.append(np.append(0, owner)[np.maximum(photo.truth, 0)])
+        largest = max(int(each.max()) for each in maps)
+        people = PartTaxonomy(
+            [str(i + 1) for i in range(max(largest, 1))],
+            ["person"],
+            part_colors=[object_color(i + 1) for i in range(max(largest, 1))],
+        )
+        size = (pixels.shape[1], pixels.shape[0])
+        line = [draw_detections(pixels, boxes.numpy(), scores.tolist())]
+        for each in maps:
+            small = cv2.resize(each.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
+            line.append(draw_part_instances(pixels, small, small, people, alpha=0.5))
+        lines.append(line)
+        names.append(photo.name)
+    titles = ["photograph", *(row.name for row in columns), "truth"]
+    path = args.output / "photographs.png"
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), make_sheet(lines, titles, row_titles=names)[..., ::-1])
+    return path
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """Evaluate, print, write; returns the rows of results.json."""
+    photographs = find_photographs(args.folder)
+    every = make_rows()
+    chosen = [row for row in every if row.group in args.rows]
+    rows = [row for row in every if row in chosen or any(map(row.is_baseline_of, chosen))]
+    counts = evaluate(rows, photographs, args.side)
+    results = tabulate(rows, counts, args.bootstrap)
+    people = sum(len(each.ious) for each in counts[0])
+    print(f"{len(photographs)} photographs, {people} people, working size {args.side}, percent")
+    print("\n".join(format_tables(rows, results)))
+    if args.output:
+        with atomic_path(args.output / "results.json") as temporary:
+            content = {"photographs": len(photographs), "people": people, "side": args.side}
+            temporary.write_text(json.dumps({**content, "rows": results}, indent=2))
+    if args.pictures:
+        contested = np.array([each.contested for each in counts[0]])
+        order = np.argsort(-contested, kind="stable")[: args.pictures]
+        print(f"Pictures: {draw([photographs[i] for i in order], args)}")
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        run(args)
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
