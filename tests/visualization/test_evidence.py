@@ -18,12 +18,12 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
 
 
-def test_heat_is_black_at_zero_and_yellow_at_one(image):
+def test_heat_is_dark_at_zero_and_yellow_at_one(image):
     picture = draw_heat_map(image, np.repeat([[0.0, 1.0]], 2, axis=0), scale=2)
     assert picture.shape == (2 * H, 2 * W, 3) and picture.dtype == np.uint8
     dark, bright = picture[:, : W // 2], picture[:, -W // 2 :]
-    assert dark.max() <= 64 + 5  # a quarter of the photo
-    assert bright[..., :2].min() > 0.7 * 240 and bright[..., 2].max() < bright[..., 1].min()
+    assert dark.max() <= 0.2 * 255 + 5  # what is seen of the photo
+    assert bright[..., :2].min() > 200 and bright[..., 2].max() < bright[..., 1].min()
 
 
 def test_votes_have_their_places_colour_where_there_is_somebody(image):
@@ -86,7 +86,7 @@ def test_a_sheet_of_five_pictures_of_the_detection_asked_for(image, output):
     yellow = cv2.applyColorMap(np.uint8([[255]]), cv2.COLORMAP_INFERNO)[0, 0, ::-1]
     for sheet, hot in ((first, False), (second, True)):
         heat = sheet[100, 8 + 2 * (2 * W + 8) + 10]  # in the third picture, outside of both boxes
-        assert (np.abs(heat - 0.75 * yellow) <= 64).all() == hot
+        assert (np.abs(heat - 0.8 * yellow) <= 52).all() == hot
 
 
 @pytest.mark.parametrize("person", [0, 3])

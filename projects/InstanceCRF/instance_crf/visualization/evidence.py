@@ -22,10 +22,12 @@ cv2 = require("cv2", "viz")
 
 __all__ = ["draw_evidence", "draw_heat_map", "draw_votes", "position_colors"]
 
+_SIDE = 320
+"""Pixels: about the longer side of each picture of a small image."""
 _STRIP = 58
 """Pixels: height of the legend below each picture."""
 _LETTERS = 14
-_HEAT = 0.75
+_HEAT = 0.8
 """Opacity of a heat map."""
 
 
@@ -58,8 +60,9 @@ def draw_evidence(
         raise ValueError(f"there is no detection {person}, only {len(detections)}")
     i = person - 1
     height, width = image.shape[:2]
-    scale = scale or drawing_scale(height, width)
-    box, score = detections.pred_boxes.tensor[i].numpy(), float(detections.scores[i])
+    scale = scale or drawing_scale(height, width, _SIDE)
+    boxes, ids = detections.pred_boxes.tensor.numpy(), [0] * len(detections)
+    ids[i] = person
     evidence, before, after = (
         output[name][i].cpu().numpy() for name in ("evidence", "whose_before", "object_prob")
     )
@@ -67,9 +70,9 @@ def draw_evidence(
     someone = 1 - output["sem_seg"][0].cpu().numpy()
     field = position_colors(*np.meshgrid(np.linspace(0, 1, 64), np.linspace(0, 1, 64)))
     pictures = [
-        draw_detections(image, box[None], [score], object_ids=[person], scale=scale),
+        draw_detections(image, boxes, detections.scores.tolist(), object_ids=ids, scale=scale),
         *(
-            _with_box(picture, box * scale)
+            _with_box(picture, boxes[i] * scale)
             for picture in (
                 draw_votes(image, centres, someone, scale=scale),
                 *(draw_heat_map(image, v, scale=scale) for v in (evidence, before, after)),
@@ -78,13 +81,13 @@ def draw_evidence(
     ]
     wide = pictures[0].shape[1]
     legends = [
-        _strip(wide, None, f"box of detection {person}"),
-        _strip(wide, field, "centre of the voted box,\nby its place in the picture"),
-        _bar(wide, "how well the vote fits the box"),
-        _bar(wide, "if the pixel is someone's"),
-        _bar(wide, "that it is this person's"),
+        _strip(wide, None, "its box with its score;\nthe others in grey"),
+        _strip(wide, field, "voted centre, by its\nplace in the picture"),
+        _bar(wide, "vote fits box"),
+        _bar(wide, "this one's, if someone's"),
+        _bar(wide, "this one's"),
     ]
-    titles = ("detection", "vote", "evidence", "before mean-field", "after mean-field")
+    titles = (f"detection {person}", "vote", "evidence", "before mean-field", "after mean-field")
     row = [np.vstack(pair) for pair in zip(pictures, legends, strict=True)]
     return make_sheet([row], titles)
 
@@ -111,7 +114,7 @@ def draw_votes(
 
 
 def draw_heat_map(image: np.ndarray, values: np.ndarray, *, scale: int | None = None) -> np.ndarray:
-    """Numbers from 0 (black) to 1 (yellow), over the image in grey.
+    """Numbers from 0 (dark) to 1 (yellow), over the image in grey.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -122,7 +125,7 @@ def draw_heat_map(image: np.ndarray, values: np.ndarray, *, scale: int | None = 
         (s H, s W, 3) uint8 RGB.
     """
     grey = _grey(image, scale)
-    return _to_uint8((1 - _HEAT) * grey + _HEAT * _heat(_resize(values, grey)))
+    return _over(grey, _resize(values, grey))
 
 
 def position_colors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -164,9 +167,10 @@ def _resize(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
-    """(h, w) in [0, 1] -> (h, w, 3) RGB."""
-    return cv2.applyColorMap(_to_uint8(255 * values), cv2.COLORMAP_INFERNO)[..., ::-1]
+def _over(grey: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(h, w, 3) grey, (h, w) in [0, 1] -> (h, w, 3) RGB: colours over the grey, made paler."""
+    heat = cv2.applyColorMap(_to_uint8(255 * values), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return _to_uint8(_HEAT * heat + (1 - _HEAT) * (80 + grey * 175 / 255))
 
 
 def _to_uint8(picture: np.ndarray) -> np.ndarray:
@@ -199,9 +203,10 @@ def _bar(width: int, text: str) -> np.ndarray:
     strip = Image.new("RGB", (width, _STRIP), "white")
     font, draw = load_font(_LETTERS), ImageDraw.Draw(strip)
     length, top = width - 40, 8
-    bar = np.tile(np.linspace(0, 1, length), (_LETTERS, 1))
-    strip.paste(Image.fromarray(np.ascontiguousarray(_heat(bar))), (20, top))
+    values = np.tile(np.linspace(0, 1, length), (_LETTERS, 1))
+    bar = _over(np.full((*values.shape, 3), 128.0), values)  # as it is over a photo
+    strip.paste(Image.fromarray(bar), (20, top))
     for x, end in ((10, "0"), (width - 10, "1")):
         draw.text((x, top + _LETTERS / 2), end, INK, font, anchor="mm")
-    draw.text((width / 2, _STRIP - 4), text, INK, font, anchor="mb")
+    draw.text((width / 2, top + 2.4 * _LETTERS), text, INK, font, anchor="ms")
     return np.asarray(strip)
