@@ -263,6 +263,10 @@ class InstanceCRF(nn.Module):
                 sizes,
                 evidence=evidence,
             )
+        whose = [{}] * len(sizes)
+        if self.keep_whose:  # before the detections are scaled, in place
+            raw = self._raw_images(batched_inputs)
+            whose = self.crf_head.whose(part_probs, detections, raw, evidence=evidence)
         outputs = [
             {
                 "part_instances": result,
@@ -276,11 +280,8 @@ class InstanceCRF(nn.Module):
         if self.keep_evidence and vote is not None:
             for output, own_vote, own_evidence in zip(outputs, vote, evidence, strict=True):
                 output.update(vote=own_vote, evidence=own_evidence)
-        if self.keep_whose:
-            raw = self._raw_images(batched_inputs)
-            whose = self.crf_head.whose(part_probs, detections, raw, evidence=evidence)
-            for output, own in zip(outputs, whose, strict=True):
-                output.update(own)
+        for output, own in zip(outputs, whose, strict=True):
+            output.update(own)
         return outputs
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
