@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..extras import require
 from .canvas import INK, LUMA, drawing_scale, enlarge_image, load_font
@@ -194,14 +194,15 @@ def _strip(width: int, swatch: np.ndarray | None, text: str) -> np.ndarray:
         side = _STRIP - 8
         strip.paste(Image.fromarray(_to_uint8(swatch)).resize((side, side)), (4, 4))
         left += side + 8
-    ImageDraw.Draw(strip).multiline_text((left, 8), text, INK, load_font(_LETTERS), spacing=5)
+    font = _font_that_fits(text, width - left - 4)
+    ImageDraw.Draw(strip).multiline_text((left, 8), text, INK, font, spacing=5)
     return np.asarray(strip)
 
 
 def _bar(width: int, text: str) -> np.ndarray:
     """(_STRIP, width, 3): the colours of a heat map from 0 to 1, and words below."""
     strip = Image.new("RGB", (width, _STRIP), "white")
-    font, draw = load_font(_LETTERS), ImageDraw.Draw(strip)
+    font, draw = _font_that_fits(text, width - 4), ImageDraw.Draw(strip)
     length, top = width - 40, 8
     values = np.tile(np.linspace(0, 1, length), (_LETTERS, 1))
     bar = _over(np.full((*values.shape, 3), 128.0), values)  # as it is over a photo
@@ -210,3 +211,9 @@ def _bar(width: int, text: str) -> np.ndarray:
         draw.text((x, top + _LETTERS / 2), end, INK, font, anchor="mm")
     draw.text((width / 2, top + 2.4 * _LETTERS), text, INK, font, anchor="ms")
     return np.asarray(strip)
+
+
+def _font_that_fits(text: str, width: int) -> ImageFont.FreeTypeFont:
+    """Letters of at most _LETTERS pixels, smaller where a picture is narrow."""
+    longest = max(load_font(_LETTERS).getlength(line) for line in text.split("\n"))
+    return load_font(max(7, min(_LETTERS, int(_LETTERS * width / longest))))
