@@ -205,7 +205,7 @@ print(json.dumps([segments, id_map.sum().item(), gradients]))
 def test_crf_and_structures_there_as_here(light_python, tmp_path):
     """The example of the README, with its gradients and its result's views."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (readme,) = [block for block in blocks if "DenseInstanceCRF" in block]
+    (readme,) = [block for block in blocks if "FactoredInstanceCRF" in block]
     code = "import json\n" + EXERCISE.format(readme=readme)
     there = json.loads(run(light_python, code, tmp_path))
     here = json.loads(command(sys.executable, "-c", code, cwd=tmp_path))

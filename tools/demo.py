@@ -9,6 +9,10 @@ For ``photo.jpg`` it writes ``photo.png`` (input with detections, part segmentat
 side by side), ``photo_parts.png`` (palette PNG of part ids, 0 background), ``photo_objects.png``
 (object ids; 0 none, also where a part is nobody's) and ``photo.json`` (objects and segments with
 names and scores; a segment is where the two maps have its ``part_id`` and its ``instance_id``).
+
+``--show-evidence 1`` also writes ``photo_evidence.png`` for the best detection, 2 for the second
+best, and so on: every pixel's vote, how well it fits the detection, and whose the pixel is before
+and after mean-field.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from PIL import Image
 from tqdm import tqdm
 
@@ -31,7 +36,13 @@ from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path, write_object_map
 from instance_crf.data.schema import PartTaxonomy
 from instance_crf.predictor import PartInstancePredictor
-from instance_crf.visualization import ROW_TITLES, draw_row, make_sheet, palette_image
+from instance_crf.visualization import (
+    ROW_TITLES,
+    draw_evidence,
+    draw_row,
+    make_sheet,
+    palette_image,
+)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 THRESHOLD_KEY = "MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH"
@@ -47,6 +58,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--confidence-threshold", type=float, help=f"least score of a detection ({THRESHOLD_KEY})"
     )
+    parser.add_argument(
+        "--show-evidence",
+        type=int,
+        metavar="PERSON",
+        help="also draw why pixels are this detection's; 1 is the best",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images at a time (default 1)")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, KEY VALUE ..."
@@ -56,6 +73,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if not 0 <= args.confidence_threshold <= 1:
             parser.error(f"--confidence-threshold is {args.confidence_threshold}; it is in 0..1")
         args.opts = [*args.opts, THRESHOLD_KEY, args.confidence_threshold]
+    if args.show_evidence is not None and args.show_evidence < 1:
+        parser.error(f"--show-evidence is {args.show_evidence}; detections count from 1, the best")
     if args.batch_size < 1:
         parser.error(f"--batch-size is {args.batch_size}; it must be at least 1")
     return args
@@ -165,6 +184,38 @@ def write_results(
         temporary.write_text(json.dumps(describe(path, output, taxonomy), indent=2) + "\n")
 
 
+def check_has_evidence(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ValueError: the model has nothing for --show-evidence to show.
+    """
+    if not cfg.MODEL.INSTANCE_CRF.ENABLED:
+        raise ValueError("--show-evidence needs a CRF, but MODEL.INSTANCE_CRF.ENABLED is False")
+    if cfg.MODEL.INSTANCE_CRF.FORM != "factored":
+        raise ValueError(
+            "--show-evidence shows what says whose a pixel is, but MODEL.INSTANCE_CRF.FORM is "
+            f"{cfg.MODEL.INSTANCE_CRF.FORM!r}: only the factored form keeps that apart"
+        )
+    if not cfg.MODEL.IDENTITY_HEAD.ENABLED:
+        raise ValueError(
+            "--show-evidence shows the pixels' votes, but MODEL.IDENTITY_HEAD.ENABLED is False"
+        )
+
+
+def write_evidence(
+    folder: Path, path: Path, image: np.ndarray, output: dict[str, Any], person: int, stride: int
+) -> None:
+    """The sheet of --show-evidence, or a message if the image has no such detection."""
+    found = len(output["detections"])
+    if person > found:
+        message = f"{path}: {found} detections, so there is no evidence for detection {person}"
+        tqdm.write(message, file=sys.stderr)
+        return
+    sheet = draw_evidence(image, output, person, stride=stride)
+    with atomic_path(folder / f"{path.stem}_evidence.png") as temporary:
+        Image.fromarray(sheet).save(temporary)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 if a file could not be read."""
     args = parse_args(argv)
@@ -172,13 +223,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)
+    person = args.show_evidence
+    if person:
+        check_has_evidence(cfg)
     predictor = PartInstancePredictor(cfg, batch_size=args.batch_size)
+    model = predictor.model
+    model.keep_evidence = model.keep_whose = person is not None
     unreadable: list[str] = []
     with tqdm(total=len(files), unit="image") as progress:
         for batch in read_batches(files, args.batch_size, unreadable):
             outputs = predictor([image[:, :, ::-1] for _, image in batch])
             for (path, image), output in zip(batch, outputs, strict=True):
                 write_results(args.output, path, image, output, predictor.taxonomy)
+                if person:
+                    stride = model.identity_head.stride
+                    write_evidence(args.output, path, image, output, person, stride)
                 progress.update()
     print(f"{len(files) - len(unreadable)} images done, results in {args.output}")
     if unreadable:

@@ -325,3 +325,20 @@ def test_frozen(make_model, people):
     after = model.identity_head.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert not model.identity_head.training
+
+
+def test_the_network_says_whose_pixels_are_before_and_after_mean_field(make_model, people):
+    """In pixels of its input, whatever size is wanted."""
+    model = make_model(*TRUE_BOXES).eval()
+    inputs = [people(48, 64), people(41, 57)]
+    plain = model(inputs)
+    model.keep_whose = True
+    outputs = model(inputs)
+    for output, before, size in zip(outputs, plain, [(48, 64), (41, 57)], strict=True):
+        assert set(output) - set(before) == {"whose_before", "object_prob"}
+        assert output["whose_before"].shape == output["object_prob"].shape == (2, *size)
+        assert torch.equal(output["part_instances"].object_map, before["part_instances"].object_map)
+    resized = model([{**x, "height": 150, "width": 180} for x in inputs])
+    for output, other in zip(outputs, resized, strict=True):
+        for name in ("whose_before", "object_prob"):
+            torch.testing.assert_close(output[name], other[name])

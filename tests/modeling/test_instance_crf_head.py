@@ -140,3 +140,22 @@ def test_evidence_reaches_the_loss_and_the_answer(scene):
     (gradient,) = torch.autograd.grad(loss["loss_crf"], evidence)
     assert bool((gradient[1, 4:16, 4:8] < 0).all()) and bool((gradient[0, 4:16, 4:8] > 0).all())
     assert head().inference(*arguments, [(20, 24)], evidence=[evidence])  # the paper's ignores it
+
+
+def test_whose_before_and_after_mean_field(scene):
+    q, _, image = scene
+    two = detections([2, 2, 10, 18], [2, 2, 10, 18])
+    evidence = torch.stack([torch.zeros(20, 24), torch.ones(20, 24)])
+    model = factored(num_iterations_test=3)
+    (maps,) = model.whose([q], [two], [image], evidence=[evidence])
+    for name, iterations in (("whose_before", 0), ("object_prob", 3)):
+        boxes = two.pred_boxes.tensor
+        labelling = model.crf(
+            q, boxes, two.scores, image, evidence=evidence, num_iterations=iterations
+        )
+        expected = labelling.whose_prob() if iterations == 0 else labelling.object_prob()
+        assert torch.equal(maps[name], expected)
+    inside = maps["whose_before"][:, 2:18, 2:10]
+    torch.testing.assert_close(inside[1] / inside[0], torch.full((16, 8), 101.0))  # 1.01 to 0.01
+    with pytest.raises(ValueError, match="FORM is 'joint'.*needs 'factored'"):
+        head().whose([q], [two], [image])

@@ -115,8 +115,38 @@ def test_results_never_overwrite(photos, tmp_path):
         demo.find_images([str(photos)], tmp_path / "out")
 
 
-@pytest.mark.parametrize("wrong", [["--confidence-threshold", "1.5"], ["--batch-size", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["--confidence-threshold", "1.5"], ["--batch-size", "0"], ["--show-evidence", "0"]]
+)
 def test_wrong_arguments_are_refused(photos, tmp_path, wrong, capsys):
     with pytest.raises(SystemExit):
         run(photos, tmp_path, [], *wrong)
     assert wrong[0] in capsys.readouterr().err
+
+
+def test_evidence_is_drawn_where_there_is_such_a_detection(photos, tmp_path, opts, capsys):
+    flags = ("--confidence-threshold", "0", "--show-evidence")
+    for person in ("1", "2", "3"):  # the random model finds two in each
+        assert run(photos, tmp_path / person, opts, *flags, person) == 0
+    names = {"tall_evidence.png", "wide_evidence.png"}
+    drawn = {p: {f.name for f in (tmp_path / p).glob("*_evidence.png")} for p in ("1", "2", "3")}
+    assert drawn == {"1": names, "2": names, "3": set()}
+    first, second = (Image.open(tmp_path / p / "wide_evidence.png") for p in ("1", "2"))
+    assert first.size == second.size and first.tobytes() != second.tobytes()
+    assert len(list((tmp_path / "3").iterdir())) == 8
+    assert "wide.jpg: 2 detections, so there is no evidence for detection 3" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("MODEL.INSTANCE_CRF.FORM", "joint", "FORM is 'joint'"),
+        ("MODEL.IDENTITY_HEAD.ENABLED", False, "IDENTITY_HEAD.ENABLED is False"),
+        ("MODEL.INSTANCE_CRF.ENABLED", False, "INSTANCE_CRF.ENABLED is False"),
+    ],
+)
+def test_a_model_without_evidence_is_refused(photos, tmp_path, key, value, message):
+    with pytest.raises(ValueError, match=f"--show-evidence.*{message}"):
+        run(photos, tmp_path / "out", [*TINY, key, value], "--show-evidence", "1")

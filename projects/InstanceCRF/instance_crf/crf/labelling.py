@@ -167,6 +167,21 @@ class FactoredLabelling(Labelling):
         log_marginals = self.log_what[..., space.label_part] + log_whose
         return log_marginals.permute(2, 0, 1).contiguous().exp()
 
+    def whose_prob(self) -> Tensor:
+        """(D, H, W) q_whose of each detection, without gradient; 0 if its class owns no part."""
+        prob = self.log_what.new_zeros(self.label_space.num_detections, *self.size)
+        for whose in self.whose:
+            prob[whose.detections] = whose.log_prob.detach()[..., 1:].permute(2, 0, 1).exp()
+        return prob
+
+    def object_prob(self) -> Tensor:
+        """(D, H, W) probability that a pixel is a detection's: q_whose times *what* of the parts
+        that the detection may own, without gradient."""
+        prob, what = self.whose_prob(), self.log_what.detach().exp()
+        for whose in self.whose:
+            prob[whose.detections] *= what[..., whose.parts].sum(2)
+        return prob
+
     def _log_prob(self, labels: Tensor) -> Tensor:
         """As the loss wants it: nobody's parts, and those of a detection out of reach, are judged
         by *what* alone, unless nobody is a label that is learned."""

@@ -197,6 +197,40 @@ class InstanceCRFHead(nn.Module):
             )
         return results
 
+    @torch.no_grad()
+    def whose(
+        self,
+        part_probs: Sequence[Tensor],
+        detections: Sequence[Instances],
+        images: Sequence[Tensor],
+        *,
+        evidence: Sequence[Tensor | None] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Whose every pixel is, before and after it has asked its neighbours; factored form only.
+
+        Args:
+            part_probs, detections, images, evidence: as in :meth:`losses`.
+
+        Returns:
+            For each image ``whose_before`` (D, H, W), pi_k(i): the softmax of the identity
+            potential; and ``object_prob`` (D, H, W), that a pixel is someone's and detection i's.
+
+        Raises:
+            ValueError: the form is joint.
+        """
+        if not isinstance(self.crf, FactoredInstanceCRF):
+            raise ValueError(
+                "MODEL.INSTANCE_CRF.FORM is 'joint', which has no distribution over whose a pixel "
+                "is: it needs 'factored'."
+            )
+        inputs = part_probs, detections, images, evidence
+        before = self._labellings(*inputs, 0)
+        after = self._labellings(*inputs, self.num_iterations_test)
+        return [
+            {"whose_before": first.whose_prob(), "object_prob": last.object_prob()}
+            for first, last in zip(before, after, strict=True)
+        ]
+
     def _labellings(
         self,
         part_probs: Sequence[Tensor],

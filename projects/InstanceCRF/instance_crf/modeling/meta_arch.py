@@ -45,6 +45,7 @@ class InstanceCRF(nn.Module):
 
     Attributes:
         keep_evidence: inference also gives the identity head's vote and evidence; False at first.
+        keep_whose: inference also gives what :meth:`InstanceCRFHead.whose` does; False at first.
     """
 
     @configurable
@@ -115,6 +116,7 @@ class InstanceCRF(nn.Module):
         self.warmup_iters = warmup_iters
         self.part_source = part_source
         self.keep_evidence = False
+        self.keep_whose = False
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -232,6 +234,7 @@ class InstanceCRF(nn.Module):
             * ``detections``: all boxes that the CRF was given.
             * with ``keep_evidence`` and an identity head: its ``vote`` (C, h, w), of the padded
               image, and ``evidence`` (D, H, W), of the detections that the CRF was given.
+            * with ``keep_whose``: ``whose_before`` and ``object_prob``, likewise (D, H, W).
 
             Without a CRF head, no object is labelled and only ``sem_seg`` and ``detections``
             say anything.
@@ -260,6 +263,10 @@ class InstanceCRF(nn.Module):
                 sizes,
                 evidence=evidence,
             )
+        whose = [{}] * len(sizes)
+        if self.keep_whose:  # before the detections are scaled, in place
+            raw = self._raw_images(batched_inputs)
+            whose = self.crf_head.whose(part_probs, detections, raw, evidence=evidence)
         outputs = [
             {
                 "part_instances": result,
@@ -273,6 +280,8 @@ class InstanceCRF(nn.Module):
         if self.keep_evidence and vote is not None:
             for output, own_vote, own_evidence in zip(outputs, vote, evidence, strict=True):
                 output.update(vote=own_vote, evidence=own_evidence)
+        for output, own in zip(outputs, whose, strict=True):
+            output.update(own)
         return outputs
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:

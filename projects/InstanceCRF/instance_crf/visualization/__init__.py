@@ -13,18 +13,23 @@ from .drawing import (
     draw_row,
     palette_image,
 )
+from .evidence import draw_evidence, draw_heat_map, draw_votes, position_colors
 from .sheets import draw_legend, make_sheet
 
 __all__ = [
     "ROW_TITLES",
     "draw_detections",
+    "draw_evidence",
+    "draw_heat_map",
     "draw_legend",
     "draw_part_instances",
     "draw_part_segmentation",
     "draw_record",
     "draw_row",
+    "draw_votes",
     "drawing_scale",
     "make_sheet",
     "object_color",
     "palette_image",
+    "position_colors",
 ]
