@@ -47,6 +47,9 @@ SPLITS = ("synthetic_people_val", "synthetic_crowd_val")
 CRF = "MODEL.INSTANCE_CRF"
 CUES = ("score", "box", "centre", "size", "place", "evidence")
 JOINT = [f"{CRF}.FORM", "joint", f"{CRF}.REFERENCE_SIZE", 0.0]
+JOINT += [f"{CRF}.DETECTIONS.SCORE_THRESH", 0.5]
+TRUE_BOXES = (f"{CRF}.DETECTIONS.SOURCE", "ground_truth")
+TRUE_PARTS = (f"{CRF}.PARTS.SOURCE", "ground_truth")
 
 #: Column: (task, metric) of the evaluator.
 METRICS = {
@@ -67,15 +70,14 @@ class Row:
         name: what it says.
         stage: the trained network it is evaluated on.
         opts: config overrides of the CRF head.
-        boxes, parts: "detector" and "head", or "ground_truth".
+        model_opts: of the rest of the network, that is, of what the head is given.
         identity: "ground_truth" puts each pixel's true person in the place of evidence.
     """
 
     name: str
     stage: str = "factored"
     opts: Sequence[object] = field(default_factory=list)
-    boxes: str = "detector"
-    parts: str = "head"
+    model_opts: tuple[object, ...] = ()
     identity: str = "evidence"
 
 
@@ -83,10 +85,15 @@ def make_rows() -> list[Row]:
     """All of them, in the order of the table."""
     true_identity = [f"{CRF}.IDENTITY.CUES", ["evidence"], f"{CRF}.IDENTITY.NOBODY", True]
     true_identity += [f"{CRF}.IDENTITY.REACH", 1e6]
-    truth = "ground_truth"
+
+    def boxes_from(score: float) -> tuple[object, ...]:
+        return (f"{CRF}.DETECTIONS.SCORE_THRESH", score)
+
     return [
         Row("joint (the paper's)", "joint"),
+        Row("joint, boxes from 0.15", "joint", model_opts=boxes_from(0.15)),
         Row("**factored**"),
+        Row("boxes from 0.5", model_opts=boxes_from(0.5)),
         *(
             Row(f"without {cue}", opts=[f"{CRF}.IDENTITY.CUES", [c for c in CUES if c != cue]])
             for cue in CUES
@@ -97,12 +104,12 @@ def make_rows() -> list[Row]:
         Row("reach 1", opts=[f"{CRF}.IDENTITY.REACH", 1.0]),
         Row("nobody on", opts=[f"{CRF}.IDENTITY.NOBODY", True]),
         Row("ranked by product x share", opts=[f"{CRF}.SCORE", "product_share"]),
-        Row("true identity", opts=true_identity, identity=truth),
-        Row("true boxes", boxes=truth),
-        Row("true parts", parts=truth),
-        Row("true boxes and parts", boxes=truth, parts=truth),
-        Row("joint, true boxes", "joint", boxes=truth),
-        Row("joint, true parts", "joint", parts=truth),
+        Row("true identity", opts=true_identity, identity="ground_truth"),
+        Row("true boxes", model_opts=TRUE_BOXES),
+        Row("true parts", model_opts=TRUE_PARTS),
+        Row("true boxes and parts", model_opts=TRUE_BOXES + TRUE_PARTS),
+        Row("joint, true boxes", "joint", model_opts=TRUE_BOXES),
+        Row("joint, true parts", "joint", model_opts=TRUE_PARTS),
     ]
 
 
@@ -147,13 +154,12 @@ class Recorder(nn.Module):
 
 @torch.inference_mode()
 def collect(
-    cfg: CfgNode, weights: Path, split: str, boxes: str, parts: str
+    cfg: CfgNode, weights: Path, split: str, opts: Sequence[object]
 ) -> tuple[dict, list[tuple[dict, tuple, dict]]]:
     """The CRF head's state, and of each picture its input and what the head is called with."""
-    overrides = [f"{CRF}.DETECTIONS.SOURCE", boxes, f"{CRF}.PARTS.SOURCE", parts]
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.merge_from_list([*overrides, "DATASETS.TEST", (split,)])
+    cfg.merge_from_list([*opts, "DATASETS.TEST", (split,)])
     model = build_model(cfg).eval()
     load_weights(model, str(weights))
     model.crf_head = recorder = Recorder(model.crf_head)
@@ -262,10 +268,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     if key not in results:
                         stage = args.output / f"seed_{seed}" / row.stage
                         cfg = load_config(str(stage / "config.yaml"), args.opts)
-                        source = (row.stage, row.boxes, row.parts)
+                        source = (row.stage, row.model_opts)
                         if source not in cache:
                             weights = stage / "model_final.pth"
-                            cache[source] = collect(cfg, weights, split, row.boxes, row.parts)
+                            cache[source] = collect(cfg, weights, split, row.model_opts)
                         results[key] = evaluate(row, cfg, *cache[source], split)
                         with atomic_path(file) as temporary:
                             temporary.write_text(json.dumps(results, indent=1) + "\n")

@@ -218,7 +218,7 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.IDENTITY.NOBODY = False
     crf.IDENTITY.NOBODY_POTENTIAL = -3.0
     # Outside of its box times so much a detection owns nothing.
-    crf.IDENTITY.REACH = 1.5
+    crf.IDENTITY.REACH = 1.3
     # What is added to evidence in [0, 1] before its logarithm, at first.
     crf.IDENTITY.EVIDENCE_FLOOR = 0.01
 
@@ -231,8 +231,9 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.DETECTIONS = CN()
     # "detector" (the model's own), "record" (given with the record) or "ground_truth".
     crf.DETECTIONS.SOURCE = "detector"
-    # Detections below this score are dropped, then the best are kept.
-    crf.DETECTIONS.SCORE_THRESH = 0.5
+    # Detections below this score are dropped, then the best are kept. The factored form can do with
+    # a low one: whoever owns nothing is not output. The joint form wants 0.5.
+    crf.DETECTIONS.SCORE_THRESH = 0.15
     crf.DETECTIONS.MAX_PER_IMAGE = 20
     # In training, ground-truth boxes are moved and scaled by up to this fraction of their size.
     crf.DETECTIONS.JITTER = 0.1

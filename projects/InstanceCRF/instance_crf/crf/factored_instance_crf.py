@@ -82,7 +82,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         what_pairwise: bool = False,
         whose_pairwise: bool = True,
         nobody: bool = False,
-        reach: float = 1.5,
+        reach: float = 1.3,
         place_templates: Tensor | None = None,
         cue_weight: float = 1.0,
         nobody_potential: float = -3.0,
