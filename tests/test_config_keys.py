@@ -78,6 +78,8 @@ CHANGES = {
     f"{CRF}.WHAT.SPATIAL_WEIGHT": (2.0,),
     f"{CRF}.IDENTITY.POTENTIAL": ("consistency",),
     f"{CRF}.IDENTITY.CUES": (["box"],),
+    f"{CRF}.IDENTITY.EVIDENCE": (["masks"],),
+    f"{CRF}.IDENTITY.PAIRWISE_TERM": (False,),
     f"{CRF}.IDENTITY.NOBODY": (True,),
     f"{CRF}.IDENTITY.NOBODY_POTENTIAL": (-1.0,),
     f"{CRF}.IDENTITY.REACH": (2.0,),

@@ -119,7 +119,8 @@ def test_one_inference_and_one_iteration(small, name):
         "loss_identity": cfg.MODEL.IDENTITY_HEAD.ENABLED
         and "identity_head" not in cfg.MODEL.FREEZE,
         "loss_crf": cfg.MODEL.INSTANCE_CRF.ENABLED,
-        "loss_cls": cfg.MODEL.DETECTOR.ENABLED and "detector" not in cfg.MODEL.FREEZE,
+        "loss_cls": cfg.MODEL.DETECTOR.ENABLED and not {"detector", "boxes"} & {*cfg.MODEL.FREEZE},
+        "loss_mask": cfg.MODEL.MASK_ON and "detector" not in cfg.MODEL.FREEZE,
     }
     assert {key: key in losses for key in expected} == expected
     assert all(torch.isfinite(loss) for loss in losses.values())

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pycocotools.mask
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -130,6 +131,97 @@ def test_given_detections_move_with_the_image(records):
     assert torch.allclose(found.scores, torch.tensor([0.9, 0.5]))
     cropped = mapper([T.CropTransform(0, 0, 25, 60)])(records[0])["detections"]
     assert cropped.pred_boxes.tensor.tolist() == [[10, 10, 25, 40]]
+
+
+def run_lengths(mask, compressed=True):
+    """COCO's, of a (H, W) mask; uncompressed they start with the zeros of the first column."""
+    if compressed:
+        found = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        return {"size": list(mask.shape), "counts": found["counts"].decode()}
+    flat = np.concatenate([[0], mask.T.flatten(), [1 - mask.T.flatten()[-1]]])
+    turns = np.flatnonzero(np.diff(flat))
+    return {"size": list(mask.shape), "counts": np.diff([0, *turns]).tolist()}
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_given_masks_move_with_the_image(records, compressed):
+    mask = np.zeros((60, 100), bool)
+    mask[12:30, 10:20], mask[30:40, 16:30] = True, True
+    box = {"bbox": [10, 10, 20, 30], "bbox_mode": 1, "category_id": 0, "score": 0.9}  # XYWH
+    other = {"bbox": [80, 0, 100, 60], "bbox_mode": 0, "category_id": 0, "score": 0.5}
+    records[0]["detections"] = [{**box, "segmentation": run_lengths(mask, compressed)}, other]
+
+    found = mapper()(records[0])["detections"]
+    assert found.pred_masks.dtype == torch.bool
+    assert np.array_equal(found.pred_masks[0].numpy(), mask)
+    its_box = np.zeros((60, 100), bool)
+    its_box[:, 80:] = True
+    assert np.array_equal(found.pred_masks[1].numpy(), its_box)  # it has none
+
+    flipped = mapper([T.RandomFlip(1.0)])(records[0])["detections"]
+    assert np.array_equal(flipped.pred_masks.numpy(), np.stack([mask, its_box])[..., ::-1])
+    larger = mapper([T.Resize((120, 200))])(records[0])["detections"]
+    assert np.array_equal(larger.pred_masks[0, ::2, ::2].numpy(), mask)
+    assert larger.pred_masks.shape == (2, 120, 200)
+    # The second detection leaves the image, its mask with it; padding is no one's.
+    cropped = mapper([T.CropTransform(5, 0, 30, 60), T.PadTransform(0, 0, 9, 0, seg_pad_value=255)])
+    cropped = cropped(records[0])["detections"]
+    expected = np.zeros((60, 39), bool)
+    expected[:, :30] = mask[:, 5:35]
+    assert np.array_equal(cropped.pred_masks.numpy(), expected[None])
+
+
+def test_masks_only_where_there_are_some(records):
+    box = {"bbox": [10, 10, 20, 30], "bbox_mode": 1, "category_id": 0, "score": 0.9}
+    records[0]["detections"] = [box]
+    assert not mapper()(records[0])["detections"].has("pred_masks")
+    records[0]["detections"] = []
+    assert not mapper()(records[0])["detections"].has("pred_masks")
+
+
+def test_broken_given_masks(records, cfg, tmp_path):
+    path = tmp_path / "results.json"
+    cfg.DATASETS.DETECTIONS_TEST = (str(path),)
+
+    def read(segmentation):
+        box = {"image_id": "1", "category_id": 1, "bbox": [10, 10, 20, 30], "score": 0.9}
+        path.write_text(json.dumps([{**box, "segmentation": segmentation}]))
+        return PartInstanceMapper(cfg, False)(records[0])["detections"]
+
+    mask = np.zeros((60, 100), bool)
+    mask[12:30, 10:20] = True
+    assert np.array_equal(read(run_lengths(mask)).pred_masks[0].numpy(), mask)
+    with pytest.raises(ValueError, match=r"results.json, image 1: .* 60x100 pixels.* is 100x60"):
+        read(run_lengths(mask.T))
+    records[0]["detections"] = [
+        {"bbox": [10, 10, 20, 30], "bbox_mode": 1, "category_id": 0, "score": 0.9}
+        | {"segmentation": run_lengths(mask.T)}
+    ]
+    with pytest.raises(ValueError, match="1.png: .* 60x100 pixels"):
+        mapper()(records[0])
+    del records[0]["detections"]
+    for polygon in ([[10, 10, 20, 10, 20, 40]], {"counts": "x"}, {"size": 3, "counts": [3]}):
+        with pytest.raises(ValueError, match="entry 0: its segmentation is not"):
+            read(polygon)
+    for runs in ([3, 4], run_lengths(np.ones((600, 1000)))["counts"]):
+        with pytest.raises(ValueError, match="1.png: a detection's mask is broken"):
+            read({"size": [60, 100], "counts": runs})
+
+
+def test_masks_of_the_objects(records):
+    found = mapper([T.RandomFlip(1.0)], with_masks=True)(records[0])
+    masks = found["instances"].gt_masks.tensor
+    expected = found["object_seg"] == found["instances"].gt_object_ids[:, None, None]
+    assert len(masks) == 3 and torch.equal(masks, expected)
+    assert not mapper()(records[0])["instances"].has("gt_masks")
+    empty = mapper(with_masks=True)(records[1])["instances"]
+    assert len(empty) == 0 and empty.gt_masks.tensor.shape == (0, 40, 50)
+
+
+def test_boxes_alone_have_no_masks(records):
+    del records[0]["object_file_name"], records[0]["part_file_name"]
+    with pytest.raises(ValueError, match="MASK_ON is True.*boxes only"):
+        mapper(with_masks=True)(records[0])
 
 
 def test_detections_from_a_results_file(records, cfg, tmp_path):

@@ -106,8 +106,9 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
     # Parts of the model that do not learn: any of "backbone", "part_head", "identity_head",
-    # "detector", "crf_head". Frozen parts stay in evaluation mode and have no loss; with everything
-    # but "crf_head" in the list, training is piecewise.
+    # "detector", "boxes" (all of the detector but its mask head), "crf_head". Frozen parts stay in
+    # evaluation mode and have no loss; with everything but "crf_head" in the list, training is
+    # piecewise.
     cfg.MODEL.FREEZE = []
     # Convolutions in channels-last memory order: faster on CPUs and on tensor cores.
     cfg.MODEL.CHANNELS_LAST = False
@@ -212,8 +213,13 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.IDENTITY = CN()
     # "cues", the sum of CUES with learned weights, or "consistency", Eq. 2 and 3.
     crf.IDENTITY.POTENTIAL = "cues"
-    # Any of "score", "box", "centre", "size", "place", "evidence" (of an identity head or masks).
+    # Any of "score", "box", "centre", "size", "place", "evidence".
     crf.IDENTITY.CUES = ["score", "box", "centre", "size", "place", "evidence"]
+    # Evidence, where there is: any of "vote" (of the identity head), "masks" (of the detector, with
+    # MODEL.MASK_ON, or of given detections). Of both, their product.
+    crf.IDENTITY.EVIDENCE = ["vote", "masks"]
+    # The pairwise term of whose.
+    crf.IDENTITY.PAIRWISE_TERM = True
     # Whether what fits no detection may stay nobody's, and nobody's initial potential.
     crf.IDENTITY.NOBODY = False
     crf.IDENTITY.NOBODY_POTENTIAL = -3.0

@@ -1,6 +1,6 @@
-"""Given detections: boxes that another detector has left in a COCO results file.
+"""Given detections: boxes, and perhaps masks, of another detector in a COCO results file.
 
-Legend: C object classes of the data set.
+Legend: C object classes of the data set, H, W size of an image in pixels.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from ..extras import require
 from .schema import PartTaxonomy
 
-__all__ = ["read_detections"]
+__all__ = ["check_masks", "decode_mask", "read_detections"]
 
 _XYWH_ABS = 1  # detectron2.structures.BoxMode.XYWH_ABS
 
@@ -22,16 +25,20 @@ def read_detections(
     """Detections by image id, as a record's ``detections`` holds them.
 
     Args:
-        path: JSON list of ``{"image_id", "category_id", "bbox": [x, y, w, h] in pixels, "score"}``.
+        path: JSON list of ``{"image_id", "category_id", "bbox": [x, y, w, h] in pixels, "score"}``
+            and, perhaps, ``"segmentation"``, a mask of the image's size: COCO's run lengths
+            ``{"size": [H, W], "counts"}``, compressed or not.
         taxonomy: of the data set.
         category_ids: the file's id of each of the C object classes; default 1..C. Detections of
             other categories are left out (e.g. all but people).
 
     Returns:
-        image id (as a string) -> list of ``{bbox, bbox_mode, category_id (0..C-1), score}``.
+        image id (as a string) -> list of ``{bbox, bbox_mode, category_id (0..C-1), score}``, with
+        ``segmentation`` where there is one.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a list of detections; wrong category_ids.
+        FileNotFoundError, ValueError: no such file; not a list of detections; a mask that is not
+            in run lengths; wrong category_ids.
     """
     category_ids = list(category_ids) or list(range(1, taxonomy.num_objects + 1))
     if len(category_ids) != taxonomy.num_objects:
@@ -60,9 +67,65 @@ def read_detections(
                     "bbox_mode": _XYWH_ABS,
                     "category_id": classes[category],
                     "score": score,
+                    **_masks_of(entry, f"{path}: entry {number}"),
                 }
             )
     return result
+
+
+def check_masks(detections: Sequence[dict], size: tuple[int, int], source: str) -> None:
+    """Whether the masks of an image's detections are of its size.
+
+    Args:
+        detections: dicts, of which some may have a ``segmentation``.
+        size: (H, W) of the image.
+        source: where they come from, for the message.
+
+    Raises:
+        ValueError: names the source and both sizes.
+    """
+    for detection in detections:
+        if "segmentation" not in detection:
+            continue
+        height, width = (int(n) for n in detection["segmentation"]["size"])
+        if (height, width) != tuple(size):
+            raise ValueError(
+                f"{source}: a detection's mask is {width}x{height} pixels, but the image is "
+                f"{size[1]}x{size[0]}. Masks must have the size of the original image."
+            )
+
+
+def decode_mask(segmentation: dict, source: str) -> np.ndarray:
+    """COCO's run lengths ``{"size": [H, W], "counts"}`` -> (H, W) uint8, 0 or 1.
+
+    Raises:
+        ValueError: the runs are broken; names the source.
+    """
+    mask = require("pycocotools.mask", "eval")
+    height, width = (int(n) for n in segmentation["size"])
+    runs = segmentation["counts"]
+    try:
+        if isinstance(runs, list):
+            if sum(runs) != height * width:  # pycocotools would not notice
+                raise ValueError(f"runs of {sum(runs)} pixels for {width}x{height}")
+            segmentation = mask.frPyObjects(segmentation, height, width)
+        return mask.decode(segmentation)
+    except ValueError as error:
+        raise ValueError(f"{source}: a detection's mask is broken ({error}).") from None
+
+
+def _masks_of(entry: dict, source: str) -> dict:
+    """``{"segmentation": run lengths}``, or nothing if the entry has none."""
+    segmentation = entry.get("segmentation")
+    if segmentation is None:
+        return {}
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or "counts" not in segmentation:
+        raise ValueError(
+            f'{source}: its segmentation is not {{"size": [height, width], "counts"}}; polygons '
+            "must be encoded first, with pycocotools.mask."
+        )
+    return {"segmentation": segmentation}
 
 
 def _read_json(path: str | Path) -> list:

@@ -15,10 +15,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
+from ..crf.potentials import box_masks
 from .augmentation import build_augmentations
-from .detections import read_detections
+from .detections import check_masks, decode_mask, read_detections
 from .image_io import read_image
 from .label_io import (
     IGNORED_OBJECT,
@@ -38,11 +39,12 @@ class PartInstanceMapper:
     The result has ``file_name, image_id, height, width`` (of the original image) and
 
     * ``image``: (3, H, W) uint8, channels as in ``image_format``;
-    * ``detections``, if the record has them: Instances with ``pred_boxes, scores, pred_classes``;
+    * ``detections``, if the record has them: Instances with ``pred_boxes, scores, pred_classes``
+      and, if one of them has a mask, ``pred_masks`` (D, H, W);
     * in training, or ``with_annotations``: ``part_seg`` (H, W) uint8, 255 ignored; ``object_seg``
       (H, W) int32, 0 none, -1 ignored; ``instances``: Instances with ``gt_boxes, gt_classes,
-      gt_object_ids``, boxes taken from what is left of each object. Objects that vanished are
-      removed; none may be left.
+      gt_object_ids``, boxes taken from what is left of each object, and ``gt_masks`` with
+      ``with_masks``. Objects that vanished are removed; none may be left.
 
     Args:
         is_train: whether the ground truth is needed.
@@ -50,11 +52,13 @@ class PartInstanceMapper:
         image_format: order of the photos' channels, ``"BGR"`` or ``"RGB"``.
         flip_lut: (256,) table of part ids under mirroring (``PartTaxonomy.flip_lut``).
         with_annotations: also give the ground truth at test time.
+        with_masks: the objects' masks are needed.
         detections: image id -> given detections, for records that have none of their own.
 
     Raises (when called):
-        FileNotFoundError, ValueError: a file is missing or broken; a map has not the size of its
-            image; the object map holds an object that the record does not know.
+        FileNotFoundError, ValueError: a file is missing or broken; a map or a given mask has not
+            the size of its image; the object map holds an object that the record does not know;
+            masks are needed of a record with boxes only.
     """
 
     @configurable
@@ -66,6 +70,7 @@ class PartInstanceMapper:
         image_format: str,
         flip_lut: np.ndarray,
         with_annotations: bool = False,
+        with_masks: bool = False,
         detections: Mapping[str, list[dict]] | None = None,
     ):
         self.is_train = is_train
@@ -73,6 +78,7 @@ class PartInstanceMapper:
         self.image_format = image_format
         self.flip_lut = np.asarray(flip_lut, dtype=np.uint8)
         self.with_annotations = is_train or with_annotations
+        self.with_masks = with_masks
         self.detections = detections
         self._owner = -1  # process that this copy runs in
 
@@ -87,6 +93,7 @@ class PartInstanceMapper:
             "image_format": cfg.INPUT.FORMAT,
             "flip_lut": common_flip_lut(names),
             "with_annotations": "ground_truth" in sources,
+            "with_masks": is_train and cfg.MODEL.MASK_ON,
             "detections": given_detections(cfg, is_train),
         }
 
@@ -113,7 +120,11 @@ class PartInstanceMapper:
         if detections is None and self.detections is not None:
             detections = self.detections.get(str(record["image_id"]), [])
         if detections is not None:
-            result["detections"] = transform_detections(detections, transforms, image.shape[1:])
+            source = record["file_name"]
+            check_masks(detections, (record["height"], record["width"]), source)
+            result["detections"] = transform_detections(
+                detections, transforms, image.shape[1:], source
+            )
         if self.with_annotations:
             objects = [transforms.apply_segmentation(plane) for plane in planes[1:]]
             result |= self._targets(record, aug_input.sem_seg, objects, transforms)
@@ -137,6 +148,14 @@ class PartInstanceMapper:
         instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
         instances.gt_object_ids = torch.tensor(ids, dtype=torch.int64)
+        if self.with_masks:
+            if "object_file_name" not in record:
+                raise ValueError(
+                    f"MODEL.MASK_ON is True, but the record of {record['file_name']} has boxes "
+                    "only: a mask head cannot learn from it."
+                )
+            masks = object_seg == np.array(ids, dtype=object_seg.dtype)[:, None, None]
+            instances.gt_masks = BitMasks(torch.from_numpy(masks))
         return {
             "instances": instances,
             # Narrow types: 8 times less to send from the workers than int64.
@@ -249,7 +268,7 @@ def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | No
 
     Raises:
         FileNotFoundError, ValueError: a broken file; another number of files than data sets; a
-            file without any image of its data set.
+            file without any image of its data set; masks of another size than their image.
     """
     key, names = ("TRAIN", cfg.DATASETS.TRAIN) if is_train else ("TEST", cfg.DATASETS.TEST)
     paths = cfg.DATASETS.get(f"DETECTIONS_{key}", ())
@@ -266,29 +285,37 @@ def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | No
     for path, name in zip(paths, names, strict=True):
         taxonomy = MetadataCatalog.get(name).taxonomy
         detections = read_detections(path, taxonomy, category_ids)
-        ids = {str(record["image_id"]) for record in DatasetCatalog.get(name)}
+        records = DatasetCatalog.get(name)
+        ids = {str(r["image_id"]): (r["height"], r["width"]) for r in records}
         # COCO's image ids are numbers: "0000006" is 6 there.
         padded = {str(int(i)): i for i in ids if i.isdigit()}
         known = {padded.get(i, i): found_here for i, found_here in detections.items()}
-        if not ids & known.keys():
+        if not ids.keys() & known.keys():
             raise ValueError(
                 f"{path} has no image of {name!r}: its ids are like "
                 f"{next(iter(detections), None)!r}, "
                 f"those of the data set like {next(iter(sorted(ids)), None)!r}."
             )
+        for i, size in ids.items():
+            check_masks(known.get(i, ()), size, f"{path}, image {i}")
         found |= {i: detections_of for i, detections_of in known.items() if i in ids}
     return found
 
 
 def transform_detections(
-    detections: list[dict], transforms: T.Transform, size: tuple[int, int]
+    detections: list[dict], transforms: T.Transform, size: tuple[int, int], source: str
 ) -> Instances:
     """Given detections under the geometry of the image; those that leave it are removed.
 
     Args:
-        detections: dicts with ``bbox, bbox_mode, category_id, score``.
+        detections: dicts with ``bbox, bbox_mode, category_id, score``, perhaps ``segmentation``.
         transforms: what was done to the image.
         size: (H, W) of the augmented image.
+        source: where they come from, for messages.
+
+    Returns:
+        Instances with ``pred_boxes, scores, pred_classes`` and, if one of the detections has a
+        mask, ``pred_masks`` (D, H, W) bool. The mask of a detection without one is its box.
     """
     boxes = np.array(
         [BoxMode.convert(d["bbox"], d["bbox_mode"], BoxMode.XYXY_ABS) for d in detections],
@@ -299,4 +326,13 @@ def transform_detections(
     result.scores = torch.tensor([d["score"] for d in detections], dtype=torch.float32)
     result.pred_classes = torch.tensor([d["category_id"] for d in detections], dtype=torch.int64)
     result.pred_boxes.clip(size)
+    if any("segmentation" in d for d in detections):
+        masks = box_masks(result.pred_boxes.tensor, *size).permute(2, 0, 1).contiguous()
+        for mask, detection in zip(masks, detections, strict=True):
+            if "segmentation" in detection:
+                plane = transforms.apply_segmentation(
+                    decode_mask(detection["segmentation"], source)
+                )
+                mask.copy_(torch.from_numpy(plane == 1))  # 255 fills what the image lacks
+        result.pred_masks = masks
     return result[result.pred_boxes.nonempty()]

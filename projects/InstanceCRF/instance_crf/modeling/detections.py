@@ -1,4 +1,4 @@
-"""The detections that the CRF is given (Sec. 3.2): a box, a score and a class each.
+"""The detections that the CRF is given (Sec. 3.2): a box, a score, a class and perhaps a mask each.
 
 Shape letters: D detections.
 """
@@ -15,6 +15,7 @@ __all__ = [
     "keep_best",
     "keep_classes",
     "no_detections",
+    "without_masks",
 ]
 
 
@@ -90,3 +91,9 @@ def no_detections(image_size: tuple[int, int], device: torch.device) -> Instance
     empty.scores = torch.zeros(0, device=device)
     empty.pred_classes = torch.zeros(0, dtype=torch.int64, device=device)
     return empty
+
+
+def without_masks(detections: Instances) -> Instances:
+    """The same boxes, scores and classes."""
+    fields = {name: x for name, x in detections.get_fields().items() if name != "pred_masks"}
+    return Instances(detections.image_size, **fields)

@@ -305,7 +305,7 @@ def crf_from_config(cfg) -> DenseInstanceCRF | FactoredInstanceCRF:
         cues=identity.CUES,
         potential=identity.POTENTIAL,
         what_pairwise=crf.PAIRWISE_TERM and crf.WHAT.PAIRWISE_TERM,
-        whose_pairwise=crf.PAIRWISE_TERM,
+        whose_pairwise=crf.PAIRWISE_TERM and identity.PAIRWISE_TERM,
         nobody=identity.NOBODY,
         reach=identity.REACH,
         place_templates=region_templates(regions),

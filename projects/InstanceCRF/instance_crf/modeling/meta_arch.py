@@ -6,8 +6,7 @@ size wanted for the output, h, w and C those of the identity head's vote.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import lcm
 
 import torch
@@ -26,7 +25,15 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from ..structures import PartInstances
-from .detections import detections_from_ground_truth, keep_best, keep_classes, no_detections
+from .detections import (
+    detections_from_ground_truth,
+    keep_best,
+    keep_classes,
+    no_detections,
+    without_masks,
+)
+from .detector import all_but_masks, find_detections
+from .evidence import EVIDENCE_SOURCES, join_evidence, mask_evidence
 from .identity_head import build_identity_head
 from .instance_crf_head import build_instance_crf_head, resize
 
@@ -41,10 +48,11 @@ class InstanceCRF(nn.Module):
     """Backbone -> part head (Q), identity head (evidence), detector (boxes) -> Instance CRF.
 
     Gradients of the CRF's loss reach the CRF's weights and, through Q and the evidence, both heads
-    and the backbone; they never reach the detector, which learns from its own losses.
+    and the backbone; they never reach the detector, which learns from its own losses, nor through
+    its boxes and masks.
 
     Attributes:
-        keep_evidence: inference also gives the identity head's vote and evidence; False at first.
+        keep_evidence: inference also gives the vote and the evidence; False at first.
         keep_whose: inference also gives what :meth:`InstanceCRFHead.whose` does; False at first.
     """
 
@@ -69,6 +77,7 @@ class InstanceCRF(nn.Module):
         jitter: float = 0.1,
         warmup_iters: int = 0,
         part_source: str = "head",
+        evidence: Sequence[str] = EVIDENCE_SOURCES,
     ):
         """
         Args:
@@ -78,7 +87,8 @@ class InstanceCRF(nn.Module):
             identity_head: says whose a pixel is, see :class:`~.identity_head.IdentityHead`.
             proposal_generator, roi_heads: Detectron2's two-stage detector; both or neither.
             pixel_mean, pixel_std: normalisation of the backbone's input. The CRF sees 0-255.
-            freeze: any of "backbone", "part_head", "identity_head", "detector", "crf_head".
+            freeze: any of "backbone", "part_head", "identity_head", "detector", "boxes" (all of the
+                detector but its mask head), "crf_head".
             channels_last: memory order of the convolutions.
             class_ids: the detector's class of each object class of the data set; empty: the same.
             detection_source: "detector", "record" or "ground_truth".
@@ -86,6 +96,7 @@ class InstanceCRF(nn.Module):
             jitter: of ground-truth boxes in training, a fraction of their size.
             warmup_iters: so many iterations train on jittered ground-truth boxes.
             part_source: "head", or "ground_truth" for a one-hot Q.
+            evidence: which of "vote" and "masks" say whose a pixel is, where they are.
 
         Raises:
             ValueError: unknown names, half a detector, a source that the model lacks.
@@ -93,6 +104,8 @@ class InstanceCRF(nn.Module):
         super().__init__()
         _check_one_of("MODEL.INSTANCE_CRF.DETECTIONS.SOURCE", detection_source, DETECTION_SOURCES)
         _check_one_of("MODEL.INSTANCE_CRF.PARTS.SOURCE", part_source, PART_SOURCES)
+        for source in evidence:
+            _check_one_of("MODEL.INSTANCE_CRF.IDENTITY.EVIDENCE", source, EVIDENCE_SOURCES)
         if (proposal_generator is None) != (roi_heads is None):
             raise ValueError("proposal_generator and roi_heads come together: give both or none.")
         if detection_source == "detector" and roi_heads is None and crf_head is not None:
@@ -115,6 +128,7 @@ class InstanceCRF(nn.Module):
         self.jitter = jitter
         self.warmup_iters = warmup_iters
         self.part_source = part_source
+        self.evidence = tuple(evidence)
         self.keep_evidence = False
         self.keep_whose = False
         self.channels_last = channels_last
@@ -159,6 +173,7 @@ class InstanceCRF(nn.Module):
             "jitter": crf.DETECTIONS.JITTER,
             "warmup_iters": crf.DETECTIONS.WARMUP_ITERS,
             "part_source": crf.PARTS.SOURCE,
+            "evidence": crf.IDENTITY.EVIDENCE,
         }
 
     @property
@@ -231,9 +246,9 @@ class InstanceCRF(nn.Module):
             * ``panoptic_seg``: (H', W') int32 ids and a dict a segment.
             * ``instances``: the labelled objects, ``pred_boxes, scores, pred_classes,
               pred_masks``, masks disjoint; boxes are the detections'.
-            * ``detections``: all boxes that the CRF was given.
-            * with ``keep_evidence`` and an identity head: its ``vote`` (C, h, w), of the padded
-              image, and ``evidence`` (D, H, W), of the detections that the CRF was given.
+            * ``detections``: all boxes that the CRF was given, without their masks.
+            * with ``keep_evidence``, where there are: ``vote`` (C, h, w) of the identity head, of
+              the padded image; ``evidence`` (D, H, W), of the detections that the CRF was given.
             * with ``keep_whose``: ``whose_before`` and ``object_prob``, likewise (D, H, W).
 
             Without a CRF head, no object is labelled and only ``sem_seg`` and ``detections``
@@ -245,9 +260,10 @@ class InstanceCRF(nn.Module):
         logits = self.part_head.predict(part_feature)
         part_probs = self._part_probs(logits, images, batched_inputs)
         detections = self.detect(batched_inputs, images, features)
-        vote = evidence = None
-        if self.identity_head is not None and (self.crf_head is not None or self.keep_evidence):
-            vote = self.identity_head(part_feature)
+        vote, evidence = None, [None] * len(detections)
+        if self.crf_head is not None or self.keep_evidence:
+            if self.identity_head is not None:
+                vote = self.identity_head(part_feature)
             evidence = self._evidence(vote, detections, images)
         sizes = [
             (int(x.get("height", size[0])), int(x.get("width", size[1])))
@@ -273,13 +289,15 @@ class InstanceCRF(nn.Module):
                 "sem_seg": resize(q, size),
                 "panoptic_seg": result.panoptic(),
                 "instances": _to_instances(result),
-                "detections": detector_postprocess(boxes, *size),
+                "detections": detector_postprocess(without_masks(boxes), *size),
             }
             for result, q, boxes, size in zip(results, part_probs, detections, sizes, strict=True)
         ]
-        if self.keep_evidence and vote is not None:
-            for output, own_vote, own_evidence in zip(outputs, vote, evidence, strict=True):
-                output.update(vote=own_vote, evidence=own_evidence)
+        if self.keep_evidence:
+            votes = [None] * len(outputs) if vote is None else vote
+            for output, *own in zip(outputs, votes, evidence, strict=True):
+                kept = zip(("vote", "evidence"), own, strict=True)
+                output.update({name: value for name, value in kept if value is not None})
         for output, own in zip(outputs, whose, strict=True):
             output.update(own)
         return outputs
@@ -301,7 +319,8 @@ class InstanceCRF(nn.Module):
 
         Returns:
             Instances with ``pred_boxes`` (pixels of the network's input), ``scores``,
-            ``pred_classes``.
+            ``pred_classes``; ``pred_masks`` where the detector or the record has some, see
+            :func:`~.evidence.mask_evidence`.
         """
         # Only a CRF needs boxes that are given.
         source = "detector" if self.crf_head is None else self.detection_source
@@ -316,10 +335,7 @@ class InstanceCRF(nn.Module):
         elif self.roi_heads is None:
             detections = [no_detections(size, self.device) for size in images.image_sizes]
         else:
-            with torch.no_grad(), _in_eval_mode(self.proposal_generator, self.roi_heads):
-                features = {name: feature.detach() for name, feature in features.items()}
-                proposals, _ = self.proposal_generator(images, features, None)
-                detections, _ = self.roi_heads(images, features, proposals, None)
+            detections = find_detections(self.proposal_generator, self.roi_heads, images, features)
             if len(self.class_ids):
                 detections = [keep_classes(d, self.class_ids) for d in detections]
         return [
@@ -338,15 +354,20 @@ class InstanceCRF(nn.Module):
                 objects.gt_classes = self.class_ids[objects.gt_classes]
         proposals, rpn_losses = self.proposal_generator(images, features, ground_truth)
         _, roi_losses = self.roi_heads(images, features, proposals, ground_truth)
+        if "boxes" in self.frozen:  # Detectron2 computes all losses or none
+            roi_losses = {k: loss for k, loss in roi_losses.items() if k.startswith("loss_mask")}
         return {**rpn_losses, **roi_losses}
 
     def _evidence(
         self, vote: Tensor | None, detections: list[Instances], images: ImageList
-    ) -> list[Tensor] | None:
-        """(D, H, W) of each image, or None without a vote."""
-        if vote is None:
-            return None
-        return self.identity_head.evidence(vote, detections, images.image_sizes)
+    ) -> list[Tensor | None]:
+        """(D, H, W) of each image, or None where there is none."""
+        votes = masks = [None] * len(detections)
+        if vote is not None and "vote" in self.evidence:
+            votes = self.identity_head.evidence(vote, detections, images.image_sizes)
+        if "masks" in self.evidence:
+            masks = [mask_evidence(found) for found in detections]
+        return [join_evidence(*both) for both in zip(votes, masks, strict=True)]
 
     def _part_probs(
         self, logits: Tensor, images: ImageList, batched_inputs: list[dict]
@@ -385,22 +406,11 @@ class InstanceCRF(nn.Module):
             "identity_head": [self.identity_head],
             "crf_head": [self.crf_head],
             "detector": [self.proposal_generator, self.roi_heads],
+            "boxes": [self.proposal_generator, *all_but_masks(self.roi_heads)],
         }
         for name in names:
             _check_one_of("MODEL.FREEZE", name, tuple(known))
         return [module for name in names for module in known[name] if module is not None]
-
-
-@contextmanager
-def _in_eval_mode(*modules: nn.Module) -> Iterator[None]:
-    was_training = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, was_training, strict=True):
-            module.train(mode)
 
 
 def _get(inputs: dict, key: str, wanted_by: str):

@@ -1,0 +1,52 @@
+"""Detectron2's two-stage detector beside heads that it takes no gradient from.
+
+Shape letters: H, W size of an image as the network gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+__all__ = ["all_but_masks", "find_detections"]
+
+
+@torch.no_grad()
+def find_detections(
+    proposal_generator: nn.Module,
+    roi_heads: nn.Module,
+    images: ImageList,
+    features: dict[str, Tensor],
+) -> list[Instances]:
+    """What the detector finds in each image, in training, too.
+
+    Returns:
+        Instances with ``pred_boxes`` (pixels of (H, W)), ``scores``, ``pred_classes`` and, of a
+        detector with a mask head, ``pred_masks``.
+    """
+    with _in_eval_mode(proposal_generator, roi_heads):
+        features = {name: feature.detach() for name, feature in features.items()}
+        proposals, _ = proposal_generator(images, features, None)
+        return roi_heads(images, features, proposals, None)[0]
+
+
+def all_but_masks(roi_heads: nn.Module | None) -> list[nn.Module]:
+    """The parts of ROI heads that a mask head can learn without."""
+    parts = [] if roi_heads is None else roi_heads.named_children()
+    return [part for name, part in parts if not name.startswith("mask_")]
+
+
+@contextmanager
+def _in_eval_mode(*modules: nn.Module) -> Iterator[None]:
+    was_training = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in was_training.items():
+            part.training = mode  # each as it was: some of them may be frozen
