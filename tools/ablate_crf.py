@@ -5,9 +5,10 @@
     python tools/ablate_crf.py --seeds 1 2 3 --output output/ablation
 
 Per seed it trains one base network (the first two stages of ``make demo``), then the last stage
-once for the joint form and once for the factored one. The rows of the table are these two and, on
-the factored network, what differs from it at inference: Q, detections and votes are computed once,
-so that a row only differs in what its name says. Finished stages and rows are not done again:
+once for the joint form and once for the factored one; and, on the factored network as it is, a head
+that votes for centres and a mask head. The rows of the table are these and, on the factored
+network, what differs from it at inference: Q, detections and votes are computed once, so that a row
+only differs in what its name says. Finished stages and rows are not done again:
 OUTPUT/seed_N/STAGE/model_final.pth and OUTPUT/results.json.
 
 The table has the mean over the seeds, ± half their range; the one below it has the differences to
@@ -48,8 +49,13 @@ CRF = "MODEL.INSTANCE_CRF"
 CUES = ("score", "box", "centre", "size", "place", "evidence")
 JOINT = [f"{CRF}.FORM", "joint", f"{CRF}.REFERENCE_SIZE", 0.0]
 JOINT += [f"{CRF}.DETECTIONS.SCORE_THRESH", 0.5]
+NO_WEIGHTS = (f"{CRF}.IDENTITY.CUE_WEIGHTS", [])
+NOT_WHOSE = (f"{CRF}.IDENTITY.PAIRWISE_TERM", False)
+MASKS = (f"{CRF}.IDENTITY.EVIDENCE", ("masks",))
 TRUE_BOXES = (f"{CRF}.DETECTIONS.SOURCE", "ground_truth")
 TRUE_PARTS = (f"{CRF}.PARTS.SOURCE", "ground_truth")
+
+HEAD_ITERATIONS = 300
 
 #: Column: (task, metric) of the evaluator.
 METRICS = {
@@ -83,8 +89,12 @@ class Row:
 
 def make_rows() -> list[Row]:
     """All of them, in the order of the table."""
-    true_identity = [f"{CRF}.IDENTITY.CUES", ["evidence"], f"{CRF}.IDENTITY.NOBODY", True]
-    true_identity += [f"{CRF}.IDENTITY.REACH", 1e6]
+    true_identity = [*NO_WEIGHTS, f"{CRF}.IDENTITY.CUES", ["evidence"]]
+    true_identity += [f"{CRF}.IDENTITY.NOBODY", True, f"{CRF}.IDENTITY.REACH", 1e6]
+
+    def without(cue: str) -> list[object]:
+        # The weights are those that were learned.
+        return [*NO_WEIGHTS, f"{CRF}.IDENTITY.CUES", [c for c in CUES if c != cue]]
 
     def boxes_from(score: float) -> tuple[object, ...]:
         return (f"{CRF}.DETECTIONS.SCORE_THRESH", score)
@@ -94,14 +104,17 @@ def make_rows() -> list[Row]:
         Row("joint, boxes from 0.15", "joint", model_opts=boxes_from(0.15)),
         Row("**factored**"),
         Row("boxes from 0.5", model_opts=boxes_from(0.5)),
-        *(
-            Row(f"without {cue}", opts=[f"{CRF}.IDENTITY.CUES", [c for c in CUES if c != cue]])
-            for cue in CUES
-        ),
+        *(Row(f"without {cue}", opts=without(cue)) for cue in CUES),
         Row("Eq. 2 and 3 for the cues", opts=[f"{CRF}.IDENTITY.POTENTIAL", "consistency"]),
         Row("what not smoothed", opts=[f"{CRF}.WHAT.PAIRWISE_TERM", False]),
+        Row("whose not smoothed", opts=NOT_WHOSE),
         Row("neither smoothed", opts=[f"{CRF}.PAIRWISE_TERM", False]),
         Row("reach 1", opts=[f"{CRF}.IDENTITY.REACH", 1.0]),
+        Row("offset vote", "offset"),
+        Row("masks for the vote", "masks", model_opts=MASKS),
+        Row("masks, whose not smoothed", "masks", NOT_WHOSE, MASKS),
+        Row("vote and masks", "masks"),
+        Row("vote and masks, whose not smoothed", "masks", NOT_WHOSE),
         Row("nobody on", opts=[f"{CRF}.IDENTITY.NOBODY", True]),
         Row("ranked by product x share", opts=[f"{CRF}.SCORE", "product_share"]),
         Row("true identity", opts=true_identity, identity="ground_truth"),
@@ -116,11 +129,23 @@ def make_rows() -> list[Row]:
 def train(output: Path, seed: int, opts: Sequence[str]) -> None:
     """The stages of one seed that are not there yet."""
     folder = output / f"seed_{seed}"
+    # A head learns on the factored network, which stays as it is.
+    head = ["SOLVER.MAX_ITER", HEAD_ITERATIONS, "SOLVER.WARMUP_ITERS", HEAD_ITERATIONS // 20]
+    head += ["SOLVER.BASE_LR", 0.003, f"{CRF}.NUM_ITERATIONS.TRAIN", 0]
+    frozen = ["backbone", "part_head", "crf_head"]
     stages = {
         "pretrain": ("pretrain", None, []),
-        "parts": ("parts", "pretrain", ["DATASETS.TEST", "()"]),
-        "factored": ("instance_crf", "parts", ["DATASETS.TEST", "()"]),
-        "joint": ("instance_crf", "parts", [*JOINT, "DATASETS.TEST", "()"]),
+        "parts": ("parts", "pretrain", []),
+        "factored": ("instance_crf", "parts", []),
+        "joint": ("instance_crf", "parts", JOINT),
+        "offset": (
+            *("instance_crf", "factored"),
+            [*head, "MODEL.IDENTITY_HEAD.VOTE", "offset", "MODEL.FREEZE", [*frozen, "detector"]],
+        ),
+        "masks": (
+            *("instance_crf", "factored"),
+            [*head, "MODEL.MASK_ON", True, "MODEL.FREEZE", [*frozen, "identity_head", "boxes"]],
+        ),
     }
     for stage, (config, start, own) in stages.items():
         if (folder / stage / "model_final.pth").exists():
@@ -128,7 +153,7 @@ def train(output: Path, seed: int, opts: Sequence[str]) -> None:
         print(f"seed {seed}: training {stage}", flush=True)
         command = [sys.executable, ROOT / "tools/train_net.py"]
         command += ["--config-file", CONFIGS / f"{config}.yaml", "SEED", seed, *own, *opts]
-        command += ["OUTPUT_DIR", folder / stage]
+        command += ["OUTPUT_DIR", folder / stage, "DATASETS.TEST", "()"]
         if start:
             command += ["MODEL.WEIGHTS", folder / start / "model_final.pth"]
         log = folder / f"{stage}.log"

@@ -55,7 +55,13 @@ def trained(tiny, tiny_opts, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "SPLITS", ("tiny_val",))
 
     def train(output, seed, opts):
-        for stage, own in (("factored", []), ("joint", ablate.JOINT)):
+        stages = {
+            "factored": [],
+            "joint": ablate.JOINT,
+            "offset": ["MODEL.IDENTITY_HEAD.VOTE", "offset"],
+            "masks": ["MODEL.MASK_ON", True],
+        }
+        for stage, own in stages.items():
             folder = output / f"seed_{seed}" / stage
             if folder.exists():
                 continue

@@ -202,7 +202,7 @@ def _add_instance_crf_config(cfg: CN) -> None:
     # follow the size of each; 0: they are as given, as in the paper.
     crf.REFERENCE_SIZE = 500.0
     # Factored: the pairwise term of what, and initial kernel weights; without it q_what is Q.
-    crf.WHAT = CN({"PAIRWISE_TERM": True, "BILATERAL_WEIGHT": 1.5, "SPATIAL_WEIGHT": 1.1})
+    crf.WHAT = CN({"PAIRWISE_TERM": True, "BILATERAL_WEIGHT": 2.5, "SPATIAL_WEIGHT": 0.1})
     # Of both kernels: "after" divides by the filtered ones after filtering (the authors' release),
     # "symmetric" by their root before and after.
     crf.NORMALIZATION = "after"
@@ -220,6 +220,8 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.IDENTITY.EVIDENCE = ["vote", "masks"]
     # The pairwise term of whose.
     crf.IDENTITY.PAIRWISE_TERM = True
+    # Initial lambda of each of CUES; [] = all 1.
+    crf.IDENTITY.CUE_WEIGHTS = []
     # Whether what fits no detection may stay nobody's, and nobody's initial potential.
     crf.IDENTITY.NOBODY = False
     crf.IDENTITY.NOBODY_POTENTIAL = -3.0

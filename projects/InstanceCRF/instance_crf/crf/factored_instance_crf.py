@@ -6,7 +6,7 @@ iterations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
             Pixels out of all reach are nobody's.
         place_templates: (P, G, G) in [0, 1], see `potentials.place_cue`; without them the cue says
             nothing. See also `set_place_templates`.
-        cue_weight: initial lambda of every cue.
+        cue_weights: initial lambda of some cues; 1 for the others.
         nobody_potential: initial beta.
         evidence_floor: initial floor of the evidence.
         box_weight, global_weight: initial w1 and w2 of Eq. 2 and 3.
@@ -84,7 +84,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         nobody: bool = False,
         reach: float = 1.3,
         place_templates: Tensor | None = None,
-        cue_weight: float = 1.0,
+        cue_weights: Mapping[str, float] | None = None,
         nobody_potential: float = -3.0,
         evidence_floor: float = 0.01,
         box_weight: float = 1.0,
@@ -93,7 +93,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         theta_beta: float = 5.0,
         theta_gamma: float = 3.0,
         reference_size: float | None = 500.0,
-        what_weights: tuple[float, float] = (1.5, 1.1),
+        what_weights: tuple[float, float] = (2.5, 0.1),
         whose_weights: tuple[float, float] = (4.0, 3.0),
         num_iterations: int = 5,
         normalization: str = "after",
@@ -108,7 +108,8 @@ class FactoredInstanceCRF(InstanceCRFBase):
             normalization=normalization,
             backend=backend,
         )
-        for cue in cues:
+        start = dict(cue_weights or {})
+        for cue in (*cues, *start):
             check_choice("cues", cue, CUES)
         if potential == "cues" and not cues:
             raise ValueError("The identity potential needs at least one cue.")
@@ -124,7 +125,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
         self.register_buffer("place_templates", place_templates)
         self.register_buffer("places_counted", torch.tensor(False))
         self.raw_cue_weights = nn.ParameterDict(
-            {cue: positive_parameter("cue_weight", cue_weight) for cue in CUES}
+            {cue: positive_parameter("cue_weights", start.get(cue, 1.0)) for cue in CUES}
         )
         self.raw_evidence_floor = positive_parameter("evidence_floor", evidence_floor)
         self.nobody_potential = nn.Parameter(torch.tensor(float(nobody_potential)))

@@ -300,9 +300,16 @@ def crf_from_config(cfg) -> DenseInstanceCRF | FactoredInstanceCRF:
             f"MODEL.INSTANCE_CRF.FORM is {crf.FORM!r}; it is one of {', '.join(FORMS)}."
         )
     identity = crf.IDENTITY
+    if identity.CUE_WEIGHTS and len(identity.CUE_WEIGHTS) != len(identity.CUES):
+        raise ValueError(
+            f"MODEL.INSTANCE_CRF.IDENTITY.CUE_WEIGHTS has {len(identity.CUE_WEIGHTS)} numbers for "
+            f"the cues {list(identity.CUES)}: give one each, or none."
+        )
+    cue_weights = dict(zip(identity.CUES, identity.CUE_WEIGHTS, strict=False))
     regions = list(crf.PART_REGIONS) or [""] * (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1)
     return FactoredInstanceCRF(
         cues=identity.CUES,
+        cue_weights=cue_weights,
         potential=identity.POTENTIAL,
         what_pairwise=crf.PAIRWISE_TERM and crf.WHAT.PAIRWISE_TERM,
         whose_pairwise=crf.PAIRWISE_TERM and identity.PAIRWISE_TERM,
