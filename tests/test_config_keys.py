@@ -85,7 +85,7 @@ CHANGES = {
     f"{CRF}.IDENTITY.NOBODY_POTENTIAL": (-1.0,),
     f"{CRF}.IDENTITY.REACH": (2.0,),
     f"{CRF}.IDENTITY.EVIDENCE_FLOOR": (0.1,),
-    f"{CRF}.MIN_SHARE": (0.05,),
+    f"{CRF}.MIN_SHARE": (0.1,),
     f"{CRF}.PART_REGIONS": (["head"] * 6,),
     f"{CRF}.NUM_ITERATIONS.TRAIN": (7,),
     f"{CRF}.NUM_ITERATIONS.TEST": (7,),

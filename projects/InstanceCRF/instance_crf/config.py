@@ -268,7 +268,7 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf.SCORE = "product"
     # Objects that own less than this share of the foreground in their box are not output; what was
     # theirs is nobody's.
-    crf.MIN_SHARE = 0.0
+    crf.MIN_SHARE = 0.05
 
 
 def _add_solver_config(cfg: CN) -> None:
