@@ -205,7 +205,7 @@ def make_rows() -> list[Row]:
         Row("terms", "factored, what smoothed", factored(what_pairwise=True)),
         Row("terms", "factored, T = 10", factored(num_iterations=10)),
     ]
-    rows += [Row("reach", f"factored, reach {r:g}", factored(reach=r)) for r in (1.0, 1.3, 2.0)]
+    rows += [Row("reach", f"factored, reach {r:g}", factored(reach=r)) for r in (1.0, 1.5, 2.0)]
     for beta in (-3.0, -1.0, 1.0):
         method = factored(nobody=True, nobody_potential=beta)
         rows.append(Row("nobody", f"factored, nobody {beta:+g}", method))
