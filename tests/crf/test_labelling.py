@@ -31,9 +31,9 @@ def test_object_prob_is_the_sum_of_a_detections_labels(inputs, classes):
 def test_without_iterations_whose_prob_is_the_softmax_of_the_potential(inputs):
     q, boxes, scores, image = inputs()
     y, x = torch.arange(20) + 0.5, torch.arange(26) + 0.5
-    crf = build(cues=["score", "centre"], reach=100.0, cue_weight=1.5)
+    crf = build(cues=["score", "centre"], reach=100.0, cue_weights={"score": 2.0})
     before = crf(q, boxes, scores, image, num_iterations=0).whose_prob()
-    expected = (1.5 * (score_cue(scores) + centre_cue(boxes, y, x))).softmax(0)
+    expected = (2 * score_cue(scores) + centre_cue(boxes, y, x)).softmax(0)
     torch.testing.assert_close(before, expected)
     after = crf(q, boxes, scores, image).whose_prob()
     torch.testing.assert_close(after.sum(0), torch.ones(20, 26))
