@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 import instance_crf
 from instance_crf.config import load_config
+from instance_crf.crf.potentials import CUES
 from instance_crf.data.label_io import atomic_path
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator
@@ -46,7 +47,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs/SyntheticPeople"
 SPLITS = ("synthetic_people_val", "synthetic_crowd_val")
 CRF = "MODEL.INSTANCE_CRF"
-CUES = ("score", "box", "centre", "size", "place", "evidence")
 JOINT = [f"{CRF}.FORM", "joint", f"{CRF}.REFERENCE_SIZE", 0.0]
 JOINT += [f"{CRF}.DETECTIONS.SCORE_THRESH", 0.5, f"{CRF}.MIN_SHARE", 0.0]
 NO_WEIGHTS = (f"{CRF}.IDENTITY.CUE_WEIGHTS", [])

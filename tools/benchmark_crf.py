@@ -54,6 +54,7 @@ from instance_crf.crf.place import region_templates
 from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
+from instance_crf.evaluation.toolkit.photographs import REGION_OF_PART, REGIONS
 
 try:
     import pydensecrf.densecrf as pydensecrf
@@ -63,12 +64,6 @@ except ImportError:
 ITERATIONS = 5
 NUM_PARTS = 6
 BILATERAL_WEIGHT, SPATIAL_WEIGHT = 4.0, 3.0
-
-
-REGIONS = ["head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs"]
-
-# BodyPix's 24 parts as head, torso, upper arms, lower arms, upper legs, lower legs.
-BODYPIX_PARTS = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,7 @@ def _photograph(case: Case, index: int, folder: Path, rng: np.random.Generator) 
     person = torch.sigmoid(_resize(logits["person_logit"], case)[0])
     parts = torch.softmax(_resize(logits["part_logits"], case)[0], dim=0)
     merged = torch.zeros(NUM_PARTS, *person.shape[1:])
-    merged.index_add_(0, torch.tensor(BODYPIX_PARTS), parts)
+    merged.index_add_(0, torch.tensor(REGION_OF_PART), parts)
     boxes = [tuple(box) for box in np.array(of_photos[name]["boxes"]).reshape(-1, 4) * scale]
     image = torch.from_numpy(pixels).permute(2, 0, 1).float().contiguous()
     part_prob = torch.cat([1 - person, person * merged])

@@ -45,6 +45,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
+from instance_crf.crf.labelling import resize_maps
 from instance_crf.crf.place import region_templates
 from instance_crf.crf.potentials import CUES, box_masks
 from instance_crf.data.label_io import atomic_path
@@ -64,7 +65,6 @@ from instance_crf.evaluation.toolkit.photographs import (
     Photograph,
     find_photographs,
     read_photograph,
-    resize_maps,
 )
 from instance_crf.structures import PartInstances
 from instance_crf.visualization import (

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .label_space import LabelSpace
 from .potentials import IMPOSSIBLE
 
-__all__ = ["FactoredLabelling", "JointLabelling", "Labelling", "Whose"]
+__all__ = ["FactoredLabelling", "JointLabelling", "Labelling", "Whose", "resize_maps"]
 
 _MAPS_AT_A_TIME = 32
 """When resizing: L can be in the hundreds and the output large."""
@@ -210,7 +210,7 @@ class FactoredLabelling(Labelling):
         resize(f), or silhouettes would take the identities of the background behind them."""
         size = self.size if size is None else tuple(size)
         what = self.log_what.detach().permute(2, 0, 1).exp()
-        background = _resize(what[:1], size)[0]
+        background = resize_maps(what[:1], size)[0]
         best, part = _largest_resized(what[1:], size)
         someone = background < 0.5
         part = torch.where(someone, part + 1, 0)
@@ -223,7 +223,7 @@ class FactoredLabelling(Labelling):
             else:
                 weight = what[whose.parts].sum(0, keepdim=True).clamp(min=1e-6)
                 best, column = _largest_resized(q.exp().mul_(weight), size)
-                best = best / _resize(weight, size)[0]
+                best = best / resize_maps(weight, size)[0]
             instances = torch.cat([whose.detections.new_zeros(1), whose.detections + 1])
             mine = torch.isin(part, whose.parts)
             owner = torch.where(mine, instances[column], owner)
@@ -236,14 +236,14 @@ def _largest_resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
     best = maps.new_full(size, -1.0)
     index = torch.zeros(size, dtype=torch.int64, device=maps.device)
     for start in range(0, len(maps), _MAPS_AT_A_TIME):
-        value, which = _resize(maps[start : start + _MAPS_AT_A_TIME], size).max(0)
+        value, which = resize_maps(maps[start : start + _MAPS_AT_A_TIME], size).max(0)
         better = value > best
         best = torch.where(better, value, best)
         index = torch.where(better, which + start, index)
     return best, index
 
 
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """(C, H, W) -> (C, H', W'), bilinear."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps

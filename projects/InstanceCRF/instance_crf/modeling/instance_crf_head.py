@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
@@ -16,6 +15,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from ..crf import DenseInstanceCRF, FactoredInstanceCRF, Labelling
+from ..crf.labelling import resize_maps
 from ..crf.place import region_templates
 from ..losses import check_top_k, hardest_pixels_loss, match_ground_truth
 from ..losses.matching import IGNORED
@@ -189,7 +189,7 @@ class InstanceCRFHead(nn.Module):
                     boxes=boxes.pred_boxes.tensor * scale,
                     scores=boxes.scores,
                     classes=boxes.pred_classes,
-                    part_prob=resize(q, size),
+                    part_prob=resize_maps(q, size),
                     confidence=confidence,
                     score_name=self.score_name,
                     min_share=self.min_share,
@@ -257,13 +257,6 @@ class InstanceCRFHead(nn.Module):
             return
         for name, value in self.crf.learned_numbers().items():
             get_event_storage().put_scalar(f"crf/{name}", value)
-
-
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(C, H, W) -> (C, H', W'), bilinear."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
 
 
 def crf_from_config(cfg) -> DenseInstanceCRF | FactoredInstanceCRF:

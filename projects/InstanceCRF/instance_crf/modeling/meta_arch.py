@@ -24,6 +24,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from ..crf.labelling import resize_maps
 from ..structures import PartInstances
 from .detections import (
     detections_from_ground_truth,
@@ -35,7 +36,7 @@ from .detections import (
 from .detector import all_but_masks, find_detections
 from .evidence import EVIDENCE_SOURCES, join_evidence, mask_evidence
 from .identity_head import build_identity_head
-from .instance_crf_head import build_instance_crf_head, resize
+from .instance_crf_head import build_instance_crf_head
 
 __all__ = ["InstanceCRF"]
 
@@ -286,7 +287,7 @@ class InstanceCRF(nn.Module):
         outputs = [
             {
                 "part_instances": result,
-                "sem_seg": resize(q, size),
+                "sem_seg": resize_maps(q, size),
                 "panoptic_seg": result.panoptic(),
                 "instances": _to_instances(result),
                 "detections": detector_postprocess(without_masks(boxes), *size),

@@ -17,23 +17,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...crf.labelling import resize_maps
 from ...data.image_io import read_image
 from ...data.label_io import read_object_map
 from .person_maps import tight_boxes
 
 __all__ = [
     "REGIONS",
+    "REGION_OF_PART",
     "Inputs",
     "Photograph",
     "find_photographs",
     "read_photograph",
-    "resize_maps",
 ]
 
 REGIONS = ("head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs")
 """The P parts that the 24 are merged into, names of `crf.place.REGIONS`."""
 # Hands and feet are lower arms and lower legs.
-_REGION_OF_PART = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
+REGION_OF_PART = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
 # What Q is told where the true foreground stands in the place of the part model's.
 _SURE = 0.96
 
@@ -104,11 +105,6 @@ class Photograph:
         return self.part_prob, boxes, torch.from_numpy(self.scores).float(), self.image
 
 
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(C, h, w) -> (C, H, W), bilinear."""
-    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-
-
 def find_photographs(folder: Path) -> list[dict]:
     """Name, files, boxes and completeness of each photograph that has a truth.
 
@@ -167,7 +163,7 @@ def read_photograph(found: dict, side: int) -> Photograph:
             for name in ("person_logit", "part_logits")
         )
     person, parts = person.sigmoid(), parts.softmax(0)
-    merged = torch.zeros(len(REGIONS), *size).index_add_(0, torch.tensor(_REGION_OF_PART), parts)
+    merged = torch.zeros(len(REGIONS), *size).index_add_(0, torch.tensor(REGION_OF_PART), parts)
     return Photograph(
         name=found["name"],
         pixels=pixels,
