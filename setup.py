@@ -36,7 +36,10 @@ TRAIN = [
     "termcolor>=2.3",
     "tensorboard>=2.15",
 ]
-DEV = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9"]
+# Libraries whose models one may bring; none is imported before a model of it is used.
+LIBRARIES = ["transformers>=4.56", "onnxruntime>=1.18", "supervision>=0.27"]
+MODELS = [*EVAL, *VIZ, "torchvision>=0.19", *LIBRARIES]
+DEV = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "onnx>=1.16", *LIBRARIES]
 
 setup(
     name="instance-crf",
@@ -50,7 +53,7 @@ setup(
     packages=find_packages(where=SOURCE, include=["instance_crf", "instance_crf.*"]),
     package_dir={"": SOURCE},
     install_requires=CORE,
-    extras_require={"train": TRAIN, "eval": EVAL, "viz": VIZ, "dev": DEV},
+    extras_require={"train": TRAIN, "eval": EVAL, "viz": VIZ, "models": MODELS, "dev": DEV},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Operating System :: OS Independent",

@@ -33,7 +33,7 @@ from instance_crf.data.preparation.conversion import (
     prepare_split,
     require_folder,
 )
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 TAXONOMIES = {"v1": MHP_V1_TAXONOMY, "v2": MHP_V2_TAXONOMY}
 PERSON_FILE = re.compile(r"(?P<image>.+)_(?P<people>\d\d)_(?P<person>\d\d)")

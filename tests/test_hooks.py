@@ -12,8 +12,8 @@ from instance_crf import hooks
 from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.crf.place import region_templates
 from instance_crf.data.label_io import write_object_map, write_part_map
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.hooks import CountPlaces, count_places_of_records
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 SIDES = PartTaxonomy(("left hand", "right hand", "head"), flip_pairs=((1, 2),))
 

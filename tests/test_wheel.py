@@ -21,8 +21,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from instance_crf.data.label_io import write_object_map, write_part_map
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import Parsing, export_predictions
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
 LIGHT = {"torch", "numpy", "scipy", "numba", "pillow"}
@@ -268,7 +268,7 @@ def test_evaluation_there_as_here(light_python, saved, format_name):
 @pytest.mark.slow
 def test_what_needs_an_extra_says_so(light_python, saved):
     code = (
-        "from instance_crf.data.schema import PartTaxonomy\n"
+        "from instance_crf.taxonomies.schema import PartTaxonomy\n"
         "from instance_crf.evaluation.toolkit.export import export_predictions\n"
         "from instance_crf.evaluation.toolkit.formats.cihp import CIHPTruth\n"
         f"taxonomy = PartTaxonomy(part_names={TAXONOMY.part_names})\n"

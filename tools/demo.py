@@ -34,8 +34,8 @@ import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path, write_object_map
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.predictor import PartInstancePredictor
+from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import (
     ROW_TITLES,
     draw_evidence,

@@ -49,7 +49,6 @@ from instance_crf.crf.labelling import resize_maps
 from instance_crf.crf.place import region_templates
 from instance_crf.crf.potentials import CUES, box_masks
 from instance_crf.data.label_io import atomic_path
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation.toolkit.person_maps import (
     PERSON_MAP_METRICS,
     PersonMapCounts,
@@ -67,6 +66,7 @@ from instance_crf.evaluation.toolkit.photographs import (
     read_photograph,
 )
 from instance_crf.structures import PartInstances
+from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
     draw_part_instances,

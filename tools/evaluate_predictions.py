@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instance_crf.data.label_io import atomic_path
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import METRICS, PROTOCOLS
 from instance_crf.evaluation.toolkit.formats import PREDICTION_READERS, TRUTH_READERS
 from instance_crf.evaluation.toolkit.part_parsing import format_results, without_nan
 from instance_crf.evaluation.toolkit.report import write_report
 from instance_crf.evaluation.toolkit.runner import Evaluation, evaluate_folder
 from instance_crf.evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 PREDICTION_FORMATS = (*PREDICTION_READERS, "coco")
 TRUTH_FORMATS = (*TRUTH_READERS, "coco")

@@ -34,7 +34,7 @@ from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path
 from instance_crf.data.mapper import PartInstanceMapper
-from instance_crf.data.schema import IGNORE_LABEL, PartTaxonomy
+from instance_crf.taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
     draw_part_instances,

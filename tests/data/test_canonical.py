@@ -7,7 +7,7 @@ from PIL import Image
 
 from instance_crf.data.datasets.canonical import load_canonical
 from instance_crf.data.datasets.index import object_boxes
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 TWO_PARTS = PartTaxonomy(("head", "torso"))
 TWO_OBJECTS = PartTaxonomy(("head", "wheel"), ("person", "car"), (0, 1))

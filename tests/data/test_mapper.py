@@ -12,7 +12,7 @@ from instance_crf.config import add_instance_crf_config
 from instance_crf.data.augmentation import COLOR_CHOICES, build_augmentations
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.mapper import PartInstanceMapper
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 SIDES = PartTaxonomy(("left side", "right side"), flip_pairs=((1, 2),))
 NAME = "mapper_test_train"

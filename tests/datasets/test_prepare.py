@@ -12,7 +12,7 @@ from instance_crf.data.preparation.conversion import (
     link_or_copy,
     prepare_split,
 )
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 TAXONOMY = PartTaxonomy(("a", "b"), ("cat", "dog"), (0, 1))
 IDS = [f"{i:03d}" for i in range(60)]  # enough for several processes

@@ -9,7 +9,7 @@ from PIL import Image
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.preparation.verification import verify_split
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 TWO = PartTaxonomy(("head", "wheel"), ("person", "car"), (0, 1))
 

@@ -12,11 +12,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from PIL import Image
 
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import PartInstanceEvaluator, PartParsingMetrics, PredictionExporter
 from instance_crf.evaluation.parsing import parsing_of_result
 from instance_crf.evaluation.toolkit.formats import PREDICTION_READERS
 from instance_crf.structures import SCORE_NAMES, PartInstances
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 TAXONOMY = PartTaxonomy(part_names=("head", "torso", "upper-arms", "legs"))
 NAME = "evaluators_test_val"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.label_io import write_object_map, write_part_map
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("visualize", ROOT / "tools" / "visualize_data.py")

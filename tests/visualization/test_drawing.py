@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from instance_crf.data.label_io import read_part_map, write_object_map, write_part_map
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.structures import PartInstances
+from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import (
     ROW_TITLES,
     draw_detections,

@@ -13,8 +13,8 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from .data.body_regions import body_regions
-from .data.schema import PartTaxonomy
+from .taxonomies.body_regions import body_regions
+from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
 

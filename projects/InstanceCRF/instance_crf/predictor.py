@@ -22,7 +22,7 @@ from torch import nn
 
 from . import register
 from .data.image_io import read_image
-from .data.schema import PartTaxonomy
+from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["PartInstancePredictor"]
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation.toolkit.export import export_predictions
 from instance_crf.evaluation.toolkit.formats import PREDICTION_READERS, TRUTH_READERS
 from instance_crf.evaluation.toolkit.formats.coco import (
@@ -14,6 +13,7 @@ from instance_crf.evaluation.toolkit.formats.coco import (
     COCOTruth,
     write_coco_truth,
 )
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 PERSON = PartTaxonomy(part_names=("head", "torso", "arms", "legs"))
 

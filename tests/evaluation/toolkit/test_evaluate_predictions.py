@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import METRICS, PartParsingMetrics
 from instance_crf.evaluation.toolkit.export import export_predictions
 from instance_crf.evaluation.toolkit.formats.cihp import CIHPTruth
@@ -18,6 +17,7 @@ from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter
 from instance_crf.evaluation.toolkit.formats.tvg import write_tvg_truth
 from instance_crf.evaluation.toolkit.runner import Evaluation, evaluate_folder
 from instance_crf.evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 ROOT = Path(__file__).resolve().parents[3]
 spec = importlib.util.spec_from_file_location("tool", ROOT / "tools/evaluate_predictions.py")

@@ -10,7 +10,6 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import Parsing, PartParsingMetrics
 from instance_crf.evaluation.contingency import IGNORE
 from instance_crf.evaluation.toolkit.export import export_predictions, make_writer
@@ -26,6 +25,7 @@ from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter, tax
 from instance_crf.evaluation.toolkit.formats.partpq import default_part_ids, default_scene_ids
 from instance_crf.evaluation.toolkit.formats.tvg import write_tvg_truth
 from instance_crf.structures import PartInstances
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 PERSON = PartTaxonomy(part_names=("head", "torso", "arms", "legs"))
 ZOO = PartTaxonomy(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instance_crf.data.schema import PartTaxonomy
 from instance_crf.evaluation import Parsing, PartParsingMetrics
 from instance_crf.evaluation.toolkit.export import export_predictions
 from instance_crf.evaluation.toolkit.formats import PREDICTION_READERS
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 PERSON = PartTaxonomy(part_names=("head", "torso", "arms", "legs"))
 PROTOCOLS = ("sds", "tvg", "coco")

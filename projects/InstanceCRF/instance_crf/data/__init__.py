@@ -4,6 +4,6 @@ Importing this package touches no file and registers nothing. `mapper`, `transfo
 use need Detectron2; `schema`, `label_io` and `image_io` need NumPy and Pillow alone.
 """
 
-from .schema import BACKGROUND, IGNORE_LABEL, PartTaxonomy
+from ..taxonomies.schema import BACKGROUND, IGNORE_LABEL, PartTaxonomy
 
 __all__ = ["BACKGROUND", "IGNORE_LABEL", "PartTaxonomy"]

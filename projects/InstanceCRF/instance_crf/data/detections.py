@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..extras import require
-from .schema import PartTaxonomy
+from ..taxonomies.schema import PartTaxonomy
 
 __all__ = ["check_masks", "decode_mask", "read_detections"]
 

@@ -18,6 +18,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
 from ..crf.potentials import box_masks
+from ..taxonomies.schema import IGNORE_LABEL
 from .augmentation import build_augmentations
 from .detections import check_masks, decode_mask, read_detections
 from .image_io import read_image
@@ -27,7 +28,6 @@ from .label_io import (
     read_label_png,
     read_part_map,
 )
-from .schema import IGNORE_LABEL
 from .transforms import is_mirrored
 
 __all__ = ["PartInstanceMapper"]

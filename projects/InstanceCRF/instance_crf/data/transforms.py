@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from detectron2.data import transforms as T
 
-from .schema import IGNORE_LABEL
+from ..taxonomies.schema import IGNORE_LABEL
 
 __all__ = ["AffineTransform", "RandomAffineCrop", "is_mirrored"]
 

@@ -17,8 +17,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..data.label_io import atomic_path, read_object_map, read_part_map
-from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..structures import SCORE_NAMES, PartInstances
+from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from .contingency import IGNORE
 from .parsing import Comparison, Parsing, parsing_of_result
 from .protocols import Protocol

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..extras import require
+from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 
 cv2 = require("cv2", "viz")
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from ..data.image_io import read_image
 from ..data.label_io import read_object_map, read_part_map
-from ..data.schema import IGNORE_LABEL, PartTaxonomy
 from ..extras import require
 from ..structures import PartInstances
+from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from .canvas import (
     IGNORED_COLOR,
     INK,

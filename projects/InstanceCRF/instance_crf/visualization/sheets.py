@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..data.schema import PartTaxonomy
+from ..taxonomies.schema import PartTaxonomy
 from .canvas import INK, load_font
 
 __all__ = ["draw_legend", "make_sheet"]

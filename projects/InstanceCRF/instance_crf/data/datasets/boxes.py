@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from ...taxonomies.schema import PartTaxonomy
 from ..parallel import parallel_map
-from ..schema import PartTaxonomy
 
 __all__ = ["load_voc_boxes"]
 

@@ -20,7 +20,7 @@ import json
 import logging
 from pathlib import Path
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .index import ImageFiles, load_index
 
 __all__ = ["SPLIT_FOLDERS", "load_canonical", "read_id_list", "split_folder"]

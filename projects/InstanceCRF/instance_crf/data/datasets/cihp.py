@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .register import register_canonical
 
 __all__ = ["CIHP_TAXONOMY", "LIP_TAXONOMY", "register_cihp", "register_lip"]

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..image_io import image_size
 from ..label_io import (
     atomic_path,
@@ -31,7 +32,6 @@ from ..label_io import (
     read_part_map,
 )
 from ..parallel import parallel_map
-from ..schema import IGNORE_LABEL, PartTaxonomy
 
 __all__ = [
     "ImageFiles",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .register import register_canonical
 
 __all__ = ["MHP_V1_TAXONOMY", "MHP_V2_TAXONOMY", "register_mhp"]

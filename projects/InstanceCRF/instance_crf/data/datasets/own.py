@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .canonical import IMAGE_SUFFIXES, files_by_stem, list_files, read_id_list
 from .index import ImageFiles, load_index
 from .register import register_parts

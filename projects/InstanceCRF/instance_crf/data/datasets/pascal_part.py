@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .register import register_canonical
 
 __all__ = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .register import register_canonical
 
 __all__ = [

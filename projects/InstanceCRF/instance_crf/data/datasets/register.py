@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..schema import IGNORE_LABEL, PartTaxonomy, distinct_colors
+from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy, distinct_colors
 from .canonical import load_canonical
 
 __all__ = ["dataset_root", "register_canonical", "register_parts"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .boxes import load_voc_boxes
 from .pascal_person_part import PERSON_PART_TAXONOMY
 from .register import register_canonical, register_parts

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..datasets.canonical import TAXONOMY_FILE, check_taxonomy_file, split_folder
 from ..image_io import image_size
 from ..label_io import atomic_path, write_object_map, write_part_map
 from ..parallel import parallel_map
-from ..schema import IGNORE_LABEL, PartTaxonomy
 
 __all__ = [
     "PreparationError",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from ..schema import IGNORE_LABEL
+from ...taxonomies.schema import IGNORE_LABEL
 
 __all__ = ["AnnotatedObject", "part_and_object_maps", "read_annotation"]
 

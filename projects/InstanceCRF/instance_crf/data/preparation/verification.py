@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..datasets.canonical import (
     IMAGE_SUFFIXES,
     TAXONOMY_FILE,
@@ -30,7 +31,6 @@ from ..datasets.pascal_person_part import (
 )
 from ..label_io import palette_of, read_label_png, read_object_map, read_part_map
 from ..parallel import parallel_map
-from ..schema import IGNORE_LABEL, PartTaxonomy
 
 __all__ = ["Report", "verify_files", "verify_split"]
 

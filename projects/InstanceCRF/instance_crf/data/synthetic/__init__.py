@@ -4,7 +4,7 @@ The embedded data set: nothing to download, pixel-exact ground truth, as hard as
 NumPy and OpenCV only.
 """
 
-from ..schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from .scene import SPLITS, SyntheticPeople, SyntheticSample
 
 __all__ = ["SPLITS", "TAXONOMY", "SyntheticPeople", "SyntheticSample"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from ..schema import BACKGROUND
+from ...taxonomies.schema import BACKGROUND
 from .materials import (
     hair_color,
     pick,

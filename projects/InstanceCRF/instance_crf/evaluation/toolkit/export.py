@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...data.schema import PartTaxonomy
 from ...structures import PartInstances
+from ...taxonomies.schema import PartTaxonomy
 from ..parsing import Parsing, parsing_of_result
 from .formats import WRITERS, PredictionWriter
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...data.parallel import default_workers, progress_bar
-from ...data.schema import PartTaxonomy
+from ...taxonomies.schema import PartTaxonomy
 from ..protocols import Protocol
 from .formats import PREDICTION_READERS, TRUTH_READERS, COCOPredictions, COCOTruth
 from .part_parsing import METRICS, PartParsingMetrics

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from importlib import import_module
 from pathlib import Path
 
-from ...data.schema import PartTaxonomy
+from ...taxonomies import TAXONOMY_NAMES, PartTaxonomy, get_taxonomy, read_taxonomy
 from .formats.panoptic import find_json, load_json, taxonomy_of_categories
 
-__all__ = ["TAXONOMY_NAMES", "find_taxonomy", "read_taxonomy"]
+__all__ = ["find_taxonomy"]
 
-_MODULES = {
-    "cihp": ("cihp", "CIHP_TAXONOMY"),
-    "lip": ("cihp", "LIP_TAXONOMY"),
-    "mhp_v1": ("mhp", "MHP_V1_TAXONOMY"),
-    "mhp_v2": ("mhp", "MHP_V2_TAXONOMY"),
-    "pascal_person_part": ("pascal_person_part", "PERSON_PART_TAXONOMY"),
-    "synthetic_people": ("pascal_person_part", "PERSON_PART_TAXONOMY"),
-}
-TAXONOMY_NAMES = tuple(_MODULES)
 _OF_FORMAT = {"cihp": "cihp", "mhp": "mhp_v2", "tvg": "pascal_person_part"}
 
 
@@ -36,8 +25,8 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
     Raises:
         FileNotFoundError, ValueError: no such taxonomy, or a broken file.
     """
-    if wanted in _MODULES:
-        return _named(wanted)
+    if wanted in TAXONOMY_NAMES:
+        return get_taxonomy(wanted)
     if wanted is not None:
         return read_taxonomy(Path(wanted))
     for folder in (truth, truth.parent):
@@ -48,27 +37,7 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
         return taxonomy_of_categories(load_json(path).get("categories", []), path)
     if truth_format == "coco":
         return _of_coco(truth)
-    return _named(_OF_FORMAT[truth_format])
-
-
-def read_taxonomy(path: Path) -> PartTaxonomy:
-    """The taxonomy in a JSON of :meth:`PartTaxonomy.to_dict`'s keys.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; not a taxonomy.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"The taxonomy {path} is neither a file nor one of {', '.join(TAXONOMY_NAMES)}."
-        )
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    known = {"part_names", "object_names", "part_owner", "flip_pairs", "part_colors"}
-    if not isinstance(content, dict) or "part_names" not in content:
-        raise ValueError(f"{path} is not a taxonomy: it has no part_names.")
-    return PartTaxonomy(**{key: value for key, value in content.items() if key in known})
+    return get_taxonomy(_OF_FORMAT[truth_format])
 
 
 def _of_coco(truth: Path) -> PartTaxonomy:
@@ -87,14 +56,3 @@ def _of_coco(truth: Path) -> PartTaxonomy:
         )
     owners = [names.index(taxonomy.object_names[c]) for c in taxonomy.part_owner]
     return PartTaxonomy(taxonomy.part_names, tuple(names), tuple(owners))
-
-
-def _named(name: str) -> PartTaxonomy:
-    module, attribute = _MODULES[name]
-    try:
-        return getattr(import_module(f"...data.datasets.{module}", __package__), attribute)
-    except ImportError as error:
-        raise ValueError(
-            f"The taxonomy {name!r} needs a package that is not installed ({error}); give a "
-            "taxonomy.json instead."
-        ) from error

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ....data.label_io import atomic_path, read_label_png
-from ....data.schema import PartTaxonomy
+from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ....data.datasets.index import read_classes
 from ....data.label_io import read_label_png, read_object_map
-from ....data.schema import IGNORE_LABEL, PartTaxonomy
+from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...parsing import Parsing
 from .base import (
     ParsingReader,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ....data.schema import PartTaxonomy
 from ....extras import require
+from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
 from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
 from .panoptic import coco_categories, load_json, require_keys

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ....data.label_io import read_label_png
-from ....data.schema import IGNORE_LABEL, PartTaxonomy
+from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing, present_pairs
 from .base import (

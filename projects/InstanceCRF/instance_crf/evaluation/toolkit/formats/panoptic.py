@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ....data.schema import PartTaxonomy
+from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
 from .base import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ....data.schema import PartTaxonomy
+from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
 from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_png, write_text
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ....data.label_io import read_label_png, read_object_map
-from ....data.schema import IGNORE_LABEL, PartTaxonomy
+from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
 from .base import (

@@ -1,6 +1,6 @@
 from instance_crf.crf.place import REGIONS
-from instance_crf.data.body_regions import _WORDS, body_regions
 from instance_crf.data.datasets.cihp import CIHP_TAXONOMY
+from instance_crf.taxonomies.body_regions import _WORDS, body_regions
 
 
 def test_every_region_has_a_template():

@@ -12,7 +12,7 @@ from instance_crf.data.datasets.pascal_part import (
 )
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_GROUPS, PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.voc import VOC_TAXONOMY
-from instance_crf.data.schema import PartTaxonomy
+from instance_crf.taxonomies.schema import PartTaxonomy
 
 ALL = {
     "cihp": CIHP_TAXONOMY,

@@ -1,0 +1,1 @@
+"""Adapters for the outputs of detectors, a module each."""

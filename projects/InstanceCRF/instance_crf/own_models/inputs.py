@@ -1,0 +1,90 @@
+"""What the adapters make of the outputs of all kinds of models, and `parse` takes.
+
+Letters: H, W size of the image; h, w size of a model's output; C channels; D detections; K
+keypoints.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..taxonomies import PartTaxonomy
+
+__all__ = ["BACKGROUNDS", "KINDS", "Detections", "PartScores", "Source"]
+
+KINDS = ("prob", "logits", "map")
+BACKGROUNDS = ("first", "last", "none")
+
+
+@dataclass(frozen=True)
+class PartScores:
+    """What a part model says of one image, all of it, at whatever size.
+
+    Attributes:
+        values: (C, h, w) float for "prob" and "logits"; (h, w) integer ids for "map".
+        kind: one of :data:`KINDS`. "prob": non-negative, proportional to probabilities (sums of
+            probabilities of a mask classifier are, too). "map": 0 background, 1..P.
+        background: where the background's channel is: "first", "last", or "none" (then
+            ``person_logit`` says what is background).
+        align_corners: the outer samples lie at the centres of the outer pixels of the image, not
+            half a sample inside.
+        person_logit: (1, h, w), with "none": Q_0 = 1 - sigmoid(person), Q_j = sigmoid(person) times
+            the part's probability among the parts.
+        taxonomy: of the model, where it is known.
+        votes: (D, 4) boxes in pixels of the image -> (D, h', w') in [0, 1], how well each pixel's
+            own vote agrees with each box; where the model votes.
+    """
+
+    values: Tensor
+    kind: str
+    background: str = "first"
+    align_corners: bool = False
+    person_logit: Tensor | None = None
+    taxonomy: PartTaxonomy | None = None
+    votes: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector says of one image.
+
+    Attributes:
+        boxes: (D, 4) float x1 y1 x2 y2 in pixels of the image.
+        scores: (D,) float in [0, 1].
+        class_names: D names of the model's own classes; None: all are of the one object class.
+        masks: (D, H, W) bool, or float in [0, 1], over the whole image.
+        keypoints: (D, K, 3) x, y in pixels of the image and the confidence in [0, 1].
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    class_names: tuple[str, ...] | None = None
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Source(ABC):
+    """A model, or a folder of files, as a function of an image that may want to know its file.
+
+    ``parse`` calls any other function with the pixels alone.
+    """
+
+    taxonomy: PartTaxonomy | None = None
+    """Of a part model, where it is known before the first image."""
+
+    @abstractmethod
+    def __call__(self, pixels: np.ndarray, path: Path | None = None) -> PartScores | Detections:
+        """Args:
+        pixels: (H, W, 3) uint8 RGB.
+        path: the file that the pixels come from.
+        """

@@ -1,0 +1,1 @@
+"""Adapters for the outputs of part models, a module each."""
