@@ -21,6 +21,8 @@ __all__ = ["FactoredLabelling", "JointLabelling", "Labelling", "Whose", "resize_
 
 _MAPS_AT_A_TIME = 32
 """When resizing: L can be in the hundreds and the output large."""
+_LEAST_WEIGHT = 1e-6
+"""Of *whose* where nobody is, when it is averaged over pixels."""
 
 
 class Labelling(ABC):
@@ -54,6 +56,22 @@ class Labelling(ABC):
             (H', W') int64 object map: 0 background or nobody, i + 1 for detection i; (H', W') int64
             part map: 0 background, 1..P; (H', W') probability of each pixel's label. Ties go to the
             label that comes first.
+        """
+
+    @abstractmethod
+    def distributions(self) -> Tensor:
+        """(H W, C) what :meth:`label_maps` is read from, without gradient: may be averaged over
+        pixels, and then :meth:`read`."""
+
+    @abstractmethod
+    def read(self, distributions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answer of each row, as :meth:`label_maps` gives it.
+
+        Args:
+            distributions: (N, C) weighted means of rows of :meth:`distributions`.
+
+        Returns:
+            (N,) int64 whose, (N,) int64 what, (N,) probability of that label.
         """
 
     def log_prob(self, labels: Tensor) -> Tensor:
@@ -109,6 +127,15 @@ class JointLabelling(Labelling):
             best = best.exp()
         else:
             best, label = _largest_resized(log_marginals.permute(2, 0, 1).exp(), size)
+        return self.label_space.label_instance[label], self.label_space.label_part[label], best
+
+    def distributions(self) -> Tensor:
+        """See Labelling: the marginals."""
+        return self._log_marginals.detach().exp().flatten(0, 1)
+
+    def read(self, distributions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See Labelling."""
+        best, label = distributions.max(dim=1)
         return self.label_space.label_instance[label], self.label_space.label_part[label], best
 
 
@@ -221,12 +248,39 @@ class FactoredLabelling(Labelling):
                 best, column = q.max(dim=0)
                 best = best.exp()
             else:
-                weight = what[whose.parts].sum(0, keepdim=True).clamp(min=1e-6)
+                weight = what[whose.parts].sum(0, keepdim=True).clamp(min=_LEAST_WEIGHT)
                 best, column = _largest_resized(q.exp().mul_(weight), size)
                 best = best / resize_maps(weight, size)[0]
             instances = torch.cat([whose.detections.new_zeros(1), whose.detections + 1])
             mine = torch.isin(part, whose.parts)
             owner = torch.where(mine, instances[column], owner)
+            confidence = torch.where(mine, confidence * best, confidence)
+        return owner, part, confidence
+
+    def distributions(self) -> Tensor:
+        """See Labelling: q_what, then q_whose of each class times q_what of its parts."""
+        what = self.log_what.detach().exp().flatten(0, 1)
+        columns = [what]
+        for whose in self.whose:
+            weight = what[:, whose.parts].sum(1, keepdim=True).clamp(min=_LEAST_WEIGHT)
+            columns.append(whose.log_prob.detach().exp().flatten(0, 1).mul_(weight))
+        return torch.cat(columns, dim=1)
+
+    def read(self, distributions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See Labelling."""
+        sizes = [self.log_what.shape[2], *(len(whose.detections) + 1 for whose in self.whose)]
+        what, *columns = distributions.split(sizes, dim=1)
+        background = what[:, 0]
+        best, part = what[:, 1:].max(dim=1)
+        someone = background < 0.5
+        part = torch.where(someone, part + 1, 0)
+        owner, confidence = torch.zeros_like(part), torch.where(someone, best, background)
+        for whose, column in zip(self.whose, columns, strict=True):
+            best, which = column.max(dim=1)
+            best = best / column.sum(dim=1)
+            instances = torch.cat([whose.detections.new_zeros(1), whose.detections + 1])
+            mine = torch.isin(part, whose.parts)
+            owner = torch.where(mine, instances[which], owner)
             confidence = torch.where(mine, confidence * best, confidence)
         return owner, part, confidence
 

@@ -1,0 +1,247 @@
+"""One image of `parse`: the inputs brought to one size, joined, read at the image's own size.
+
+Letters: H, W size of the image; h, w working size; P parts; D detections.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..crf import FactoredInstanceCRF
+from ..crf.guided_upsampling import guided_label_maps
+from ..crf.instance_crf import InstanceCRFBase
+from ..crf.place import region_templates
+from ..structures import PartInstances
+from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
+from .boxes import check_detections, read_detections, select_classes
+from .evidence import keypoint_evidence, mask_evidence
+from .images import read_picture
+from .inputs import Detections, PartScores, Source
+from .parts import read_part_scores
+from .parts.q import to_q
+from .parts.suspicion import suspicious
+
+__all__ = ["LEAST_SCORE", "SMOOTHING", "WORKING_SIZE", "Join", "Problem"]
+
+WORKING_SIZE = 512
+"""Pixels of the longer side at which the CRF works. Its bandwidths follow it."""
+LEAST_SCORE = 0.15
+"""Boxes below are left out. Low: a false box wins few pixels, and its share ranks it last."""
+SMOOTHING = 0.1
+"""What a hard map leaves to the other labels."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One image, ready to be joined.
+
+    Attributes:
+        picture: (3, H, W) uint8 RGB.
+        small: (3, h, w) float32, the picture at the working size, 0-255.
+        q: (P + 1, h, w) Q, background first.
+        boxes: (D, 4) in pixels of the working size.
+        classes: (D,) int64 object class of each detection.
+        detections: the D that are left, in pixels of the image.
+        evidence: (D, h, w) whose a pixel looks like, or None.
+        taxonomy: of the P parts.
+        doubts: what is unlikely about the inputs, in sentences.
+    """
+
+    picture: Tensor
+    small: Tensor
+    q: Tensor
+    boxes: Tensor
+    classes: Tensor
+    detections: Detections
+    evidence: Tensor | None
+    taxonomy: PartTaxonomy
+    doubts: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return tuple(self.picture.shape[1:])
+
+    def solve(self, crf: InstanceCRFBase | None = None, *, min_share: float = 0.0) -> PartInstances:
+        """The answer of a CRF, by default the factored one with its initial weights."""
+        device = self.q.device
+        crf = (crf or _default_crf(self.taxonomy.part_regions)).to(device)
+        evidence = {} if self.evidence is None else {"evidence": self.evidence}
+        if not isinstance(crf, FactoredInstanceCRF):
+            evidence = {}
+        with torch.no_grad():
+            labelling = crf(
+                self.q,
+                self.boxes,
+                self.detections.scores.to(device),
+                self.small,
+                object_classes=self.classes,
+                part_owner=torch.tensor(self.taxonomy.part_owner, device=device),
+                **evidence,
+            )
+            owner, part, confidence = guided_label_maps(labelling, self.small, self.picture)
+        return self.result(owner, part, confidence, min_share=min_share)
+
+    def result(
+        self,
+        owner: Tensor,
+        part: Tensor,
+        confidence: Tensor | None = None,
+        *,
+        min_share: float = 0.0,
+    ) -> PartInstances:
+        """The result of a labelling: (H, W) integers, i + 1 for detection i, and part ids."""
+        device = owner.device
+        result = PartInstances.from_label_maps(
+            owner,
+            part,
+            boxes=self.detections.boxes.to(device),
+            scores=self.detections.scores.to(device),
+            classes=self.classes.to(device),
+            confidence=confidence,
+            score_name="share",
+            min_share=min_share,
+        )
+        return replace(
+            result,
+            taxonomy=self.taxonomy,
+            image=self.picture.permute(1, 2, 0).cpu().numpy(),
+            detection_index=self.detections.index[result.detection_index.cpu()],
+            notes=(*self.detections.notes, *self.doubts),
+        )
+
+
+@dataclass(frozen=True)
+class Join:
+    """`parse` of one image, with what all images share; the attributes are its arguments."""
+
+    kind: str
+    parts: PartTaxonomy | None
+    merge: Mapping[str, Sequence[str]] | None
+    class_names: Sequence[str] | Mapping[int, str] | None
+    background: str | None
+    align_corners: bool | None
+    smoothing: float
+    least_score: float
+    min_share: float
+    working_size: int
+    crf: InstanceCRFBase | None
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing", "least_score"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in 0..1, below 1.")
+        if self.working_size < 16:
+            raise ValueError(f"working_size is {self.working_size}; it must be at least 16 pixels.")
+
+    def __call__(self, *inputs: Any) -> PartInstances:
+        """The arguments of :meth:`prepare`."""
+        problem = self.prepare(*inputs)
+        for doubt in problem.doubts:
+            warnings.warn(doubt, stacklevel=3)
+        return problem.solve(self.crf, min_share=self.min_share)
+
+    @torch.no_grad()
+    def prepare(
+        self, image: Any, scores: Any, detections: Any, identity: Any, person_logit: Any
+    ) -> Problem:
+        """Read everything, bring it to the working size, look for what is unlikely."""
+        pixels, path = read_picture(image)
+        size = pixels.shape[:2]
+        scores = read_part_scores(
+            _ask(scores, pixels, path),
+            self.kind,
+            background=self.background,
+            align_corners=self.align_corners,
+            person_logit=_ask(person_logit, pixels, path),
+        )
+        taxonomy, lut = self._taxonomy(scores.taxonomy)
+        found, classes = self._detections(_ask(detections, pixels, path), size, taxonomy)
+
+        scale = min(1.0, self.working_size / max(size))
+        small_size = tuple(max(1, round(length * scale)) for length in size)
+        device = scores.values.device
+        picture = torch.from_numpy(pixels).permute(2, 0, 1).to(device)
+        small = F.interpolate(picture[None], small_size, mode="bilinear", antialias=True)[0]
+        q = to_q(scores, small_size, taxonomy, smoothing=self.smoothing, lut=lut)
+        down, across = (less / length for less, length in zip(small_size, size, strict=True))
+        boxes = (found.boxes * torch.tensor([across, down] * 2)).to(device)
+        return Problem(
+            picture=picture,
+            small=small.float(),
+            q=q,
+            boxes=boxes,
+            classes=classes.to(device),
+            detections=found,
+            evidence=_evidence(found, scores, identity, small_size),
+            taxonomy=taxonomy,
+            doubts=tuple(f"{path or 'the image'}: {doubt}" for doubt in suspicious(q, boxes)),
+        )
+
+    def _taxonomy(self, of_model: PartTaxonomy | None) -> tuple[PartTaxonomy, np.ndarray | None]:
+        """The parts of the answer, and how the model's become those."""
+        taxonomy = self.parts or of_model
+        if taxonomy is None:
+            raise ValueError(
+                "parse does not know what the parts are: give parts=, a taxonomy or one of "
+                f"{', '.join(TAXONOMY_NAMES)}."
+            )
+        if self.merge is None:
+            return taxonomy, None
+        return taxonomy.merge(self.merge, rest="background")
+
+    def _detections(
+        self, value: Any, size: tuple[int, int], taxonomy: PartTaxonomy
+    ) -> tuple[Detections, Tensor]:
+        """Those that count, and the object class of each."""
+        found = read_detections(value, size=size, class_names=self.class_names)
+        found = check_detections(found, size)
+        found = found.select(found.scores >= self.least_score)
+        return select_classes(found, taxonomy)
+
+
+def _ask(value: Any, pixels: np.ndarray, path: Path | None) -> Any:
+    """What a function says of the image; anything else as it is."""
+    if isinstance(value, Source):
+        return value(pixels, path)
+    return value(pixels) if callable(value) else value
+
+
+def _evidence(
+    found: Detections, scores: PartScores, identity: Any, size: tuple[int, int]
+) -> Tensor | None:
+    """(D, h, w) the product of all that says whose a pixel looks like; None if nothing does."""
+    device = scores.values.device
+    known = []
+    if found.masks is not None:
+        known.append(mask_evidence(found.masks.to(device), size))
+    if found.keypoints is not None:
+        known.append(keypoint_evidence(found.keypoints, found.boxes, size).to(device))
+    if scores.votes is not None and len(found):
+        known.append(_resized(scores.votes(found.boxes), size, scores.align_corners).to(device))
+    if identity is not None:
+        if callable(identity):
+            identity = identity(found.boxes)
+        else:
+            identity = torch.as_tensor(identity)[found.index]
+        known.append(_resized(identity.float().to(device), size, False))
+    return reduce(torch.mul, known) if known else None
+
+
+def _resized(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=align_corners)[0]
+
+
+@lru_cache(maxsize=8)
+def _default_crf(regions: tuple[str, ...]) -> FactoredInstanceCRF:
+    return FactoredInstanceCRF(place_templates=region_templates(regions)).eval()
