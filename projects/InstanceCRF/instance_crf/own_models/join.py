@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ..crf import FactoredInstanceCRF
 from ..crf.guided_upsampling import guided_label_maps
 from ..crf.instance_crf import InstanceCRFBase
+from ..crf.labelling import Labelling
 from ..crf.place import region_templates
 from ..structures import PartInstances
 from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
@@ -72,25 +73,29 @@ class Problem:
         """(H, W)."""
         return tuple(self.picture.shape[1:])
 
-    def solve(self, crf: InstanceCRFBase | None = None, *, min_share: float = 0.0) -> PartInstances:
-        """The answer of a CRF, by default the factored one with its initial weights."""
+    @torch.no_grad()
+    def label(self, crf: InstanceCRFBase | None = None) -> Labelling:
+        """At the working size, by a CRF: the factored one with its initial weights if None."""
         device = self.q.device
         crf = (crf or _default_crf(self.taxonomy.part_regions)).to(device)
-        evidence = {} if self.evidence is None else {"evidence": self.evidence}
-        if not isinstance(crf, FactoredInstanceCRF):
-            evidence = {}
-        with torch.no_grad():
-            labelling = crf(
-                self.q,
-                self.boxes,
-                self.detections.scores.to(device),
-                self.small,
-                object_classes=self.classes,
-                part_owner=torch.tensor(self.taxonomy.part_owner, device=device),
-                **evidence,
-            )
-            owner, part, confidence = guided_label_maps(labelling, self.small, self.picture)
-        return self.result(owner, part, confidence, min_share=min_share)
+        takes_evidence = self.evidence is not None and isinstance(crf, FactoredInstanceCRF)
+        return crf(
+            self.q,
+            self.boxes,
+            self.detections.scores.to(device),
+            self.small,
+            object_classes=self.classes,
+            part_owner=torch.tensor(self.taxonomy.part_owner, device=device),
+            **({"evidence": self.evidence} if takes_evidence else {}),
+        )
+
+    def full_size(self, labelling: Labelling) -> tuple[Tensor, Tensor, Tensor]:
+        """(H, W) whose, what and how sure, with the borders of the picture."""
+        return guided_label_maps(labelling, self.small, self.picture)
+
+    def solve(self, crf: InstanceCRFBase | None = None, *, min_share: float = 0.0) -> PartInstances:
+        """The answer of a CRF."""
+        return self.result(*self.full_size(self.label(crf)), min_share=min_share)
 
     def result(
         self,
@@ -126,16 +131,16 @@ class Join:
     """`parse` of one image, with what all images share; the attributes are its arguments."""
 
     kind: str
-    parts: PartTaxonomy | None
-    merge: Mapping[str, Sequence[str]] | None
-    class_names: Sequence[str] | Mapping[int, str] | None
-    background: str | None
-    align_corners: bool | None
-    smoothing: float
-    least_score: float
-    min_share: float
-    working_size: int
-    crf: InstanceCRFBase | None
+    parts: PartTaxonomy | None = None
+    merge: Mapping[str, Sequence[str]] | None = None
+    class_names: Sequence[str] | Mapping[int, str] | None = None
+    background: str | None = None
+    align_corners: bool | None = None
+    smoothing: float = SMOOTHING
+    least_score: float = LEAST_SCORE
+    min_share: float = 0.0
+    working_size: int = WORKING_SIZE
+    crf: InstanceCRFBase | None = None
 
     def __post_init__(self) -> None:
         for name in ("smoothing", "least_score"):
@@ -153,7 +158,12 @@ class Join:
 
     @torch.no_grad()
     def prepare(
-        self, image: Any, scores: Any, detections: Any, identity: Any, person_logit: Any
+        self,
+        image: Any,
+        scores: Any,
+        detections: Any,
+        identity: Any = None,
+        person_logit: Any = None,
     ) -> Problem:
         """Read everything, bring it to the working size, look for what is unlikely."""
         pixels, path = read_picture(image)
