@@ -1,14 +1,29 @@
 """InstanceCRF: every pixel gets a part and the person (or object) it belongs to.
 
-Importing the package imports nothing else. :func:`register` makes its models and data sets known
-to Detectron2; what needs no Detectron2 (``crf``, ``losses``, ``structures`` and the evaluation of
-saved files) needs no registration either.
+:func:`parse` joins the outputs of one's own models. Importing the package imports nothing else.
+:func:`register` makes its models and data sets known to Detectron2; what needs no Detectron2
+(``parse``, ``crf``, ``losses``, ``structures`` and the evaluation of saved files) needs no
+registration either.
 """
 
 from functools import cache
+from importlib import import_module
 
-__all__ = ["__version__", "register"]
+__all__ = ["PartInstances", "__version__", "parse", "register"]
 __version__ = "0.1.0"
+
+_LAZY = {"parse": "own_models.parse", "PartInstances": "structures"}
+
+
+def __getattr__(name: str):
+    """What is imported when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 @cache
