@@ -88,7 +88,7 @@ def legend_text(name: str) -> str:
     merged = MetadataCatalog.get(name).get("merged_from") or {}
     titles = ("id", "part", "of", "mirrored", "colour", "merged from")[: 6 if merged else 5]
     rows = [titles, ("0", "background", "", "", "", "")[: len(titles)]]
-    for part, part_name, owner, color, mirror in taxonomy.legend():
+    for part, part_name, owner, color, mirror, _ in taxonomy.legend():
         mirrored = taxonomy.part_names[mirror - 1] if mirror != part else ""
         cells = (str(part), part_name, owner, mirrored, "#{:02x}{:02x}{:02x}".format(*color))
         sources = (", ".join(merged.get(part_name, ())),) if merged else ()
