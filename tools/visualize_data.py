@@ -34,6 +34,7 @@ from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.label_io import atomic_path
 from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.taxonomies.listing import format_table
 from instance_crf.taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
@@ -88,16 +89,12 @@ def legend_text(name: str) -> str:
     merged = MetadataCatalog.get(name).get("merged_from") or {}
     titles = ("id", "part", "of", "mirrored", "colour", "merged from")[: 6 if merged else 5]
     rows = [titles, ("0", "background", "", "", "", "")[: len(titles)]]
-    for part, part_name, owner, color, mirror in taxonomy.legend():
+    for part, part_name, owner, color, mirror, _ in taxonomy.legend():
         mirrored = taxonomy.part_names[mirror - 1] if mirror != part else ""
         cells = (str(part), part_name, owner, mirrored, "#{:02x}{:02x}{:02x}".format(*color))
         sources = (", ".join(merged.get(part_name, ())),) if merged else ()
         rows.append((*cells, *sources))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return format_table(rows)
 
 
 def pictures_of_records(names: tuple[str, ...]) -> Iterator[Pictures]:

@@ -1,5 +1,6 @@
 """Evaluation is usable where neither Detectron2 nor torch is."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -41,5 +42,22 @@ def test_the_tool_runs():
 def test_taxonomies_by_name():
     code = "from pathlib import Path; "
     code += "from instance_crf.evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy; "
-    code += "print(*(find_taxonomy(n, Path('.'), 'cihp').num_parts for n in TAXONOMY_NAMES))"
-    assert run(code).split() == ["19", "19", "18", "58", "6", "6"]
+    code += "print({n: find_taxonomy(n, Path('.'), 'cihp').num_parts for n in TAXONOMY_NAMES})"
+    assert ast.literal_eval(run(code)) == {
+        "pascal_person_part": 6,
+        "lip": 19,
+        "cihp": 19,
+        "atr": 17,
+        "segformer_clothes": 17,
+        "fashn": 17,
+        "sapiens": 27,
+        "sapiens2": 28,
+        "mhp_v1": 18,
+        "mhp_v2": 58,
+        "bodypix": 24,
+        "densepose": 24,
+        "pascal_part_person": 24,
+        "pascal_part": 72,
+        "pascal_part_fine": 197,
+        "voc": 20,
+    }

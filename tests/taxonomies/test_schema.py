@@ -178,6 +178,11 @@ def test_merge_refuses_groups_across_objects():
         ),
         (dict(part_names=("a",), part_colors=((1, 2, 300),)), "300"),
         (dict(part_names=("a", "b"), part_colors=((1, 2, 3),)), "1 part_colors for 2"),
+        (dict(part_names=("a", "b"), part_regions=("head",)), "1 part_regions for 2"),
+        (
+            dict(part_names=("a", "b"), part_regions=("", "knee")),
+            "'b' is 'knee'.*upper_arms, lower_arms, upper_legs",
+        ),
     ],
 )
 def test_contradictions_are_refused(arguments, words):
@@ -190,3 +195,45 @@ def test_owner_lut_and_round_trip():
     assert two.owner_lut()[[0, 1, 2, 3, 4, 255]].tolist() == [-1, 0, 1, 1, -1, -1]
     assert PartTaxonomy(**two.to_dict()) == two
     assert two.parts_of(1) == (2, 3)
+
+
+def test_regions_follow_the_names_of_a_person():
+    taxonomy = PartTaxonomy(("left arm", "snout", "dog head"), ("person", "dog"), (0, 0, 1))
+    assert taxonomy.part_regions == ("arms", "", "")
+    given = PartTaxonomy(("left arm", "snout"), part_regions=["", "head"])
+    assert given.part_regions == ("", "head")
+    assert PartTaxonomy(**given.to_dict()) == given != PartTaxonomy(given.part_names)
+    assert [row[-1] for row in given.legend()] == ["", "head"]
+
+
+@pytest.mark.parametrize(
+    "name, members, region",
+    [
+        ("dangling", ["snout", "horn"], "head"),  # all members agree
+        ("arms", ["snout", "horn"], "head"),  # though the name says something else
+        ("torso", ["snout", "paw"], "torso"),  # they do not, the name says it
+        ("stuff", ["snout", "paw"], ""),
+        ("legs", ["tail", "fur"], "legs"),  # that nothing is known of both is no agreement
+        ("stuff", ["tail", "fur"], ""),
+    ],
+)
+def test_region_of_a_merged_part(name, members, region):
+    fine = PartTaxonomy(
+        ("snout", "horn", "paw", "tail", "fur"), part_regions=("head", "head", "lower_legs", "", "")
+    )
+    merged, _ = fine.merge({name: members}, rest="ignore")
+    assert merged.part_regions == (region,)
+
+
+def test_merging_keeps_regions_to_people():
+    two = PartTaxonomy(("dog head", "dog hair", "hair"), ("dog", "person"), (0, 0, 1))
+    merged, _ = two.merge({"head": ["dog head", "dog hair"], "h": ["hair"]})
+    assert merged.part_regions == ("", "head")
+
+
+def test_six_of_24_have_their_own_regions():
+    merged, _ = PERSON_24_TAXONOMY.merge(PERSON_PART_GROUPS)
+    assert merged.part_regions == PERSON_PART_TAXONOMY.part_regions
+    assert merged.part_regions == (
+        *("head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs"),
+    )

@@ -13,7 +13,6 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from .taxonomies.body_regions import body_regions
 from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
@@ -355,12 +354,7 @@ def _keys_that_follow(cfg: CN, dataset_name: str) -> dict[str, object]:
         "MODEL.ROI_HEADS.NUM_CLASSES": len(classes or objects),
         "MODEL.DETECTOR.CLASS_IDS": [classes.index(name) for name in objects] if classes else [],
         "MODEL.INSTANCE_CRF.PART_OWNER": list(taxonomy.part_owner),
-        "MODEL.INSTANCE_CRF.PART_REGIONS": [
-            region if objects[owner] == "person" else ""
-            for region, owner in zip(
-                body_regions(taxonomy.part_names), taxonomy.part_owner, strict=True
-            )
-        ],
+        "MODEL.INSTANCE_CRF.PART_REGIONS": list(taxonomy.part_regions),
     }
 
 

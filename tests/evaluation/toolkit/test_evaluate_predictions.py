@@ -220,6 +220,7 @@ def test_wrong_arguments(tmp_path, capsys):
 def test_taxonomies_by_name(tmp_path):
     for name in TAXONOMY_NAMES:
         assert find_taxonomy(name, tmp_path, "cihp").num_parts > 0
+    assert find_taxonomy("SCHP-ATR", tmp_path, "cihp").num_parts == 17
     assert find_taxonomy(None, tmp_path, "cihp").num_parts == 19
     assert find_taxonomy(None, tmp_path, "mhp").num_parts == 58
     assert find_taxonomy(None, tmp_path, "tvg").part_names[2] == "upper arms"

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..taxonomies import PartTaxonomy
+from ..taxonomies import BACKGROUNDS, PartTaxonomy
 
 __all__ = ["BACKGROUNDS", "KINDS", "Detections", "PartScores", "Source"]
 
 KINDS = ("prob", "logits", "map")
-BACKGROUNDS = ("first", "last", "none")
 
 
 @dataclass(frozen=True)

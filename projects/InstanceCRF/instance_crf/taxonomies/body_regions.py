@@ -8,36 +8,52 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["body_regions"]
+__all__ = ["BODY_REGIONS", "body_region", "body_regions"]
 
 #: The first line with a word of the part's name wins; the regions are those of crf/place.py.
 _WORDS = (
     ("upper_arms", "upper-arm upperarm sleeve"),
-    ("lower_arms", "lower-arm lowerarm forearm hand glove wrist watch bracelet"),
+    ("lower_arms", "lower-arm lowerarm forearm hand glove wrist wristband watch bracelet"),
     ("upper_legs", "upper-leg upperleg thigh shorts skirt"),
-    ("lower_legs", "lower-leg lowerleg calf foot feet shoe boot sandal heel sock"),
+    (
+        "lower_legs",
+        "lower-leg lowerleg calf foot feet shoe boot sandal sneaker heel highheel sock",
+    ),
     ("arms", "arm arms elbow"),
-    ("legs", "leg legs knee pants trousers jeans stockings leggings"),
+    (
+        "legs",
+        "leg legs knee pants trousers jeans stockings tights leggings lower-clothes lower-clothing",
+    ),
     (
         "head",
-        "head face hair hat cap helmet eye ear nose mouth lip eyebrow sunglasses glasses "
-        "eyewear mask headband beard neck scarf bandana tie necklace collar",
+        "head face hair hat cap helmet hood headwear eye ear nose mouth lip teeth tongue eyebrow "
+        "brow sunglasses glasses eyeglass eyeglasses eyewear mask headband beard neck scarf "
+        "bandana tie necklace collar",
     ),
-    ("body", "dress jumpsuit jumpsuits coat robe singlet bodysuit swimwear"),
-    ("torso", "torso body upper clothes jacket shirt top vest belt bag backpack suit sweater"),
+    (
+        "body",
+        "dress jumpsuit jumpsuits coat robe singlet bodysuit swimwear full-body",
+    ),
+    (
+        "torso",
+        "torso body upper top clothes jacket shirt blouse vest bra sweater sweatshirt cardigan "
+        "hoodie suit belt bag backpack",
+    ),
 )
+BODY_REGIONS = tuple(region for region, _ in _WORDS)
 
 
 def body_regions(part_names: Sequence[str]) -> tuple[str, ...]:
-    """The region of each part, "" where its name says nothing.
+    """The region of each part, see `body_region`.
 
     >>> body_regions(["upper arms", "left shoe", "face", "wheel"])
     ('upper_arms', 'lower_legs', 'head', '')
     """
-    return tuple(_region(name) for name in part_names)
+    return tuple(body_region(name) for name in part_names)
 
 
-def _region(name: str) -> str:
+def body_region(name: str) -> str:
+    """One of BODY_REGIONS, or "" where the name says nothing."""
     words = re.findall(r"[a-z]+", name.lower())
     words += [word.removesuffix("s") for word in words]
     pairs = {f"{one}-{other}" for one in words for other in words}

@@ -12,12 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BACKGROUND", "IGNORE_LABEL", "MAX_PARTS", "PartTaxonomy", "distinct_colors"]
+from .body_regions import BODY_REGIONS, body_region
+
+__all__ = [
+    "BACKGROUND",
+    "BACKGROUNDS",
+    "IGNORE_LABEL",
+    "MAX_PARTS",
+    "PartTaxonomy",
+    "distinct_colors",
+]
 
 BACKGROUND = 0
 IGNORE_LABEL = 255
 #: A part map is stored as uint8: 0 is background and 255 is ignored.
 MAX_PARTS = 254
+#: Where the background's channel is among a model's.
+BACKGROUNDS = ("first", "last", "none")
 
 
 def distinct_colors(count: int) -> tuple[tuple[int, int, int], ...]:
@@ -42,6 +53,8 @@ class PartTaxonomy:
         part_owner: (P,) object class that owns each part. May be left out when C is 1.
         flip_pairs: pairs of part ids (1-based) that change places in a mirrored picture.
         part_colors: P RGB colours, 0..255. Generated when left out.
+        part_regions: P regions of a standing body, names of BODY_REGIONS, or "" for anywhere. By
+            the words of the names of a person's parts when left out.
 
     Raises:
         ValueError: the pieces contradict one another; the message names them.
@@ -52,6 +65,7 @@ class PartTaxonomy:
     part_owner: tuple[int, ...] = ()
     flip_pairs: tuple[tuple[int, int], ...] = ()
     part_colors: tuple[tuple[int, int, int], ...] = ()
+    part_regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         as_tuple = {
@@ -60,6 +74,7 @@ class PartTaxonomy:
             "part_owner": tuple(int(c) for c in self.part_owner),
             "flip_pairs": tuple(tuple(int(i) for i in pair) for pair in self.flip_pairs),
             "part_colors": tuple(tuple(int(v) for v in rgb) for rgb in self.part_colors),
+            "part_regions": tuple(self.part_regions),
         }
         if not as_tuple["part_owner"] and len(as_tuple["object_names"]) == 1:
             as_tuple["part_owner"] = (0,) * len(as_tuple["part_names"])
@@ -71,6 +86,10 @@ class PartTaxonomy:
         self._check_owners()
         self._check_flip_pairs()
         self._check_colors()
+        if not self.part_regions:
+            regions = map(self._region_by_name, self.part_names, self.part_owner)
+            object.__setattr__(self, "part_regions", tuple(regions))
+        self._check_regions()
 
     @property
     def num_parts(self) -> int:
@@ -122,8 +141,9 @@ class PartTaxonomy:
             ``"ignore"``. part_colors: colours of the new parts; generated when left out.
 
         Returns:
-            The new taxonomy (object classes unchanged; the flip pairs follow from the old ones) and
-            the (256,) uint8 table old id -> new id. Ids outside 0..P map to 255.
+            The new taxonomy (object classes unchanged; the flip pairs follow from the old ones, and
+            so do regions on which a group's parts agree) and the (256,) uint8 table old id -> new
+            id. Ids outside 0..P map to 255.
 
         Raises:
             ValueError: an unknown part, one in two groups, a group across two object classes,
@@ -134,7 +154,7 @@ class PartTaxonomy:
         lut = np.full(256, IGNORE_LABEL, dtype=np.uint8)
         lut[BACKGROUND] = BACKGROUND
         group_of: dict[int, int] = {}
-        owners = []
+        owners, regions = [], []
         for new_id, (new_name, members) in enumerate(groups.items(), 1):
             ids = [self.part_id(member) for member in members]
             owner = {self.part_owner[i - 1] for i in ids}
@@ -148,6 +168,7 @@ class PartTaxonomy:
                     raise ValueError(f"Part {self.part_names[i - 1]!r} is in two groups.")
                 group_of[i] = new_id
             owners.append(owner.pop())
+            regions.append(self._merged_region(new_name, owners[-1], ids))
         left_over = [i for i in range(1, self.num_parts + 1) if i not in group_of]
         if left_over and rest == "error":
             names = ", ".join(self.part_names[i - 1] for i in left_over)
@@ -160,11 +181,12 @@ class PartTaxonomy:
             part_owner=tuple(owners),
             flip_pairs=self._merged_flip_pairs(tuple(groups), group_of),
             part_colors=tuple(tuple(c) for c in part_colors),
+            part_regions=tuple(regions),
         )
         return merged, lut
 
-    def legend(self) -> list[tuple[int, str, str, tuple[int, int, int], int]]:
-        """One row a part: (id, name, owner's name, RGB, id of the mirrored part)."""
+    def legend(self) -> list[tuple[int, str, str, tuple[int, int, int], int, str]]:
+        """One row a part: (id, name, owner's name, RGB, id of the mirrored part, region)."""
         mirror = self.flip_lut()
         return [
             (
@@ -173,6 +195,7 @@ class PartTaxonomy:
                 self.object_names[self.part_owner[j - 1]],
                 self.part_colors[j - 1],
                 int(mirror[j]),
+                self.part_regions[j - 1],
             )
             for j, name in enumerate(self.part_names, 1)
         ]
@@ -185,7 +208,16 @@ class PartTaxonomy:
             "part_owner": list(self.part_owner),
             "flip_pairs": [list(pair) for pair in self.flip_pairs],
             "part_colors": [list(rgb) for rgb in self.part_colors],
+            "part_regions": list(self.part_regions),
         }
+
+    def _region_by_name(self, name: str, owner: int) -> str:
+        return body_region(name) if self.object_names[owner] == "person" else ""
+
+    def _merged_region(self, name: str, owner: int, members: Sequence[int]) -> str:
+        regions = {self.part_regions[i - 1] for i in members}
+        agreed = len(regions) == 1 and "" not in regions
+        return regions.pop() if agreed else self._region_by_name(name, owner)
 
     def _merged_flip_pairs(self, names: Sequence[str], group_of: Mapping[int, int]):
         mirror = self.flip_lut()
@@ -257,4 +289,17 @@ class PartTaxonomy:
             if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
                 raise ValueError(
                     f"The colour of {name!r} is {rgb}; it must be three values 0..255."
+                )
+
+    def _check_regions(self) -> None:
+        if len(self.part_regions) != self.num_parts:
+            raise ValueError(
+                f"{len(self.part_regions)} part_regions for {self.num_parts} parts; give one each, "
+                "or none."
+            )
+        for name, region in zip(self.part_names, self.part_regions, strict=True):
+            if region and region not in BODY_REGIONS:
+                raise ValueError(
+                    f"The region of {name!r} is {region!r}; it must be '' (anywhere) or one of "
+                    f"{', '.join(BODY_REGIONS)}."
                 )

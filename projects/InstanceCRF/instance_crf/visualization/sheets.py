@@ -31,7 +31,7 @@ def draw_legend(taxonomy: PartTaxonomy, width: int, *, size: int = 16) -> np.nda
     font = load_font(size)
     entries = [
         (f"{owner}: {name}" if taxonomy.num_objects > 1 else name, color)
-        for _, name, owner, color, _ in taxonomy.legend()
+        for _, name, owner, color, *_ in taxonomy.legend()
     ]
     line_height, swatch, gap = round(size * 1.7), round(size * 1.3), round(size * 0.5)
     placed, x, y = [], gap, gap

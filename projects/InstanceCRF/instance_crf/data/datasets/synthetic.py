@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pascal_person_part import PERSON_PART_TAXONOMY
+from ...taxonomies.pascal_person_part import PERSON_PART_TAXONOMY
 from .register import register_canonical
 
 __all__ = ["register_synthetic"]

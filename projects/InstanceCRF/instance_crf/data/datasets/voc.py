@@ -12,46 +12,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from ...taxonomies.schema import PartTaxonomy
+from ...taxonomies.pascal_person_part import PERSON_PART_TAXONOMY
+from ...taxonomies.voc import VOC_TAXONOMY
 from .boxes import load_voc_boxes
-from .pascal_person_part import PERSON_PART_TAXONOMY
 from .register import register_canonical, register_parts
 
 __all__ = ["BOXES_LIST", "VOC_TAXONOMY", "register_voc"]
 
-_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
-#: The VOC colour map, which the palettes of the official PNGs hold.
-_COLORS = tuple(
-    tuple(
-        sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
-        for channel in range(3)
-    )
-    for label in range(1, 21)
-)
-VOC_TAXONOMY = PartTaxonomy(
-    part_names=_CLASSES, object_names=_CLASSES, part_owner=tuple(range(20)), part_colors=_COLORS
-)
 #: Written by `datasets/prepare_voc.py`, relative to the folder of VOC 2012.
 BOXES_LIST = "ImageSets/Main/trainval_without_tests.txt"
 

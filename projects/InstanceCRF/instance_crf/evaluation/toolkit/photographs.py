@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ...crf.labelling import resize_maps
 from ...data.image_io import read_image
 from ...data.label_io import read_object_map
+from ...taxonomies.bodypix import BODYPIX_TAXONOMY
 from .person_maps import tight_boxes
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 REGIONS = ("head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs")
 """The P parts that the 24 are merged into, names of `crf.place.REGIONS`."""
 # Hands and feet are lower arms and lower legs.
-REGION_OF_PART = [0, 0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5]
+REGION_OF_PART = [REGIONS.index(region) for region in BODYPIX_TAXONOMY.part_regions]
 # What Q is told where the true foreground stands in the place of the part model's.
 _SURE = 0.96
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...taxonomies import TAXONOMY_NAMES, PartTaxonomy, get_taxonomy, read_taxonomy
+from ...taxonomies import (
+    TAXONOMY_NAMES,
+    PartTaxonomy,
+    get_taxonomy,
+    is_taxonomy_name,
+    read_taxonomy,
+)
 from .formats.panoptic import find_json, load_json, taxonomy_of_categories
 
-__all__ = ["find_taxonomy"]
+__all__ = ["TAXONOMY_NAMES", "find_taxonomy"]
 
 _OF_FORMAT = {"cihp": "cihp", "mhp": "mhp_v2", "tvg": "pascal_person_part"}
 
@@ -16,7 +22,7 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
     """The taxonomy of an evaluation.
 
     Args:
-        wanted: one of :data:`TAXONOMY_NAMES`, a JSON file, or None: ``taxonomy.json`` in the
+        wanted: a name that `get_taxonomy` knows, a JSON file, or None: ``taxonomy.json`` in the
             folder of ground truth or its parent; then the categories of a COCO file; then the
             taxonomy of the data set after which the format is named.
         truth: folder of ground truth.
@@ -25,10 +31,9 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
     Raises:
         FileNotFoundError, ValueError: no such taxonomy, or a broken file.
     """
-    if wanted in TAXONOMY_NAMES:
-        return get_taxonomy(wanted)
     if wanted is not None:
-        return read_taxonomy(Path(wanted))
+        known = is_taxonomy_name(wanted)
+        return get_taxonomy(wanted) if known else read_taxonomy(Path(wanted))
     for folder in (truth, truth.parent):
         if (folder / "taxonomy.json").is_file():
             return read_taxonomy(folder / "taxonomy.json")
