@@ -19,7 +19,7 @@ from .labelling import Labelling
 
 __all__ = ["guided_label_maps", "joint_bilateral_weights"]
 
-SIGMA_COLOR = 20.0
+SIGMA_COLOR = 32.0
 """Bandwidth of colour, in units of 0-255."""
 _PIXELS_AT_A_TIME = 1 << 16
 _LEAST_WEIGHT = 1e-3
