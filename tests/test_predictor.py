@@ -75,6 +75,19 @@ def test_agrees_with_detectron2s_predictor(cfg, predictor):
     assert (found["part_instances"].part_map == expected["part_instances"].part_map).all()
 
 
+def test_results_know_their_picture_and_what_parts_are_called(predictor, tmp_path):
+    bgr, other = photo(70, 50), photo(40, 60, seed=1)
+    Image.fromarray(other).save(tmp_path / "a.png")
+    given = bgr.copy()
+    first, second = (o["part_instances"] for o in predictor([given, tmp_path / "a.png"]))
+    given[:] = 0  # as a reader of videos does
+    assert np.array_equal(first.image, bgr[:, :, ::-1]) and np.array_equal(second.image, other)
+    assert first.taxonomy is second.taxonomy is predictor.taxonomy
+    assert first.draw().shape == (70, 50, 3)
+    bare = PartInstancePredictor(model=predictor.model, min_size=64, max_size=96)
+    assert bare(bgr)["part_instances"].taxonomy is None
+
+
 @pytest.mark.parametrize("size", [(70, 50), (33, 120), (160, 160), (5, 7)])
 def test_results_have_the_images_own_size(predictor, size):
     output = predictor(photo(*size))

@@ -1,10 +1,16 @@
 """PartInstances against numbers counted by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from instance_crf.crf.potentials import box_masks
 from instance_crf.structures import SCORE_NAMES, PartInstances
+from instance_crf.taxonomies import PartTaxonomy
+
+TAXONOMY = PartTaxonomy(("head", "wheel"), ("person", "bicycle"), (0, 1))
 
 
 def build(**changes):
@@ -33,6 +39,67 @@ def test_objects_and_segments_by_hand():
     assert result.segment_object.tolist() == [1, 1, 2]
     assert result.segment_part.tolist() == [1, 2, 2]
     assert result.segment_area.tolist() == [2, 1, 2]
+
+
+def test_detections_that_became_no_object_are_kept():
+    result = build()
+    assert result.detection_index.tolist() == [0, 2]
+    assert result.left_out_boxes.tolist() == [[3, 0, 4, 1]]
+    assert result.left_out_scores.tolist() == pytest.approx([0.8])
+    # Object 1 has three of four pixels of its box, object 3 both of its own.
+    result = build(min_share=0.8)
+    assert result.detection_index.tolist() == [2]
+    assert result.left_out_boxes.tolist() == [[0, 0, 2, 2], [3, 0, 4, 1]]
+    assert result.left_out_scores.tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_what_may_be_left_out():
+    result = build()
+    fields = {name: value for name, value in vars(result).items() if "left_out" not in name}
+    fields.pop("detection_index")
+    made = PartInstances(**fields)
+    assert made.detection_index.tolist() == [0, 1]
+    assert made.left_out_boxes.shape == (0, 4) and made.left_out_scores.shape == (0,)
+    assert made.taxonomy is None and made.image is None and made.notes == ()
+
+
+def test_everything_moves_but_the_picture():
+    image = np.zeros((2, 4, 3), np.uint8)
+    result = replace(build(taxonomy=TAXONOMY), image=image, notes=("a",))
+    moved = result.to("cpu")
+    assert moved.image is image and moved.taxonomy is TAXONOMY and moved.notes == ("a",)
+    for name in ("detection_index", "left_out_boxes", "left_out_scores", "part_map"):
+        assert torch.equal(getattr(moved, name), getattr(result, name))
+    # A device without memory: where every tensor would be.
+    there = replace(result, taxonomy=None).to("meta")
+    tensors = [value for value in vars(there).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 10 and {tensor.device.type for tensor in tensors} == {"meta"}
+    assert there.image is image
+
+
+@pytest.mark.parametrize(
+    "taxonomy, message",
+    [
+        (PartTaxonomy(("head",), ("person", "bicycle"), (0,)), "part 2, but the taxonomy has 1"),
+        (PartTaxonomy(("head", "torso")), r"classes has 1.*1 object classes \(0..0\)"),
+    ],
+)
+def test_a_taxonomy_that_does_not_fit(taxonomy, message):
+    for call in (lambda: build(taxonomy=taxonomy), lambda: replace(build(), taxonomy=taxonomy)):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_parts_of_nobody_must_be_in_the_taxonomy_too():
+    with pytest.raises(ValueError, match="part 3, but the taxonomy has 2"):
+        build(
+            part_map=torch.tensor([[1, 1, 3, 0], [2, 2, 2, 0]]), part_prob=None, taxonomy=TAXONOMY
+        )
+
+
+def test_an_image_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"image is \(4, 2, 3\).*maps are \(2, 4\)"):
+        replace(build(), image=np.zeros((4, 2, 3), np.uint8))
 
 
 def test_scores_by_hand():

@@ -197,7 +197,9 @@ result = PartInstances.from_label_maps(
     person, part, boxes=boxes, scores=torch.tensor([0.9, 0.8]), classes=torch.tensor([0, 0])
 )
 id_map, segments = result.panoptic()
-print(json.dumps([segments, id_map.sum().item(), gradients]))
+people = [result.person(k).sum().item() for k in range(len(result))]
+saved = [path.name for path in result.save("saved", "a")]
+print(json.dumps([segments, [id_map.sum().item(), people, saved, repr(result)], gradients]))
 """
 
 

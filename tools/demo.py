@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,22 +26,21 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from PIL import Image
 from tqdm import tqdm
 
 import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
-from instance_crf.data.label_io import atomic_path, write_object_map
 from instance_crf.predictor import PartInstancePredictor
-from instance_crf.taxonomies.schema import PartTaxonomy
-from instance_crf.visualization import (
-    ROW_TITLES,
-    draw_evidence,
-    draw_row,
-    make_sheet,
-    palette_image,
+from instance_crf.results.files import (
+    describe,
+    write_json,
+    write_objects,
+    write_parts,
+    write_picture,
 )
+from instance_crf.taxonomies.schema import PartTaxonomy
+from instance_crf.visualization import ROW_TITLES, draw_evidence, draw_row, make_sheet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 THRESHOLD_KEY = "MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH"
@@ -133,55 +131,17 @@ def read_batches(
         yield batch
 
 
-def describe(path: Path, output: dict[str, Any], taxonomy: PartTaxonomy) -> dict[str, Any]:
-    """What is written as JSON: objects and segments in plain numbers and names."""
-    result = output["part_instances"]
-    height, width = result.image_size
-    objects = [
-        {
-            "id": index,
-            "category": taxonomy.object_names[category],
-            "score": round(score, 6),
-            "bbox": [round(v, 2) for v in box],
-        }
-        for index, (category, score, box) in enumerate(
-            zip(
-                result.classes.tolist(), result.scores.tolist(), result.boxes.tolist(), strict=True
-            ),
-            1,
-        )
-    ]
-    segments = [
-        {
-            "part_id": segment["category_id"] + 1,
-            "part": taxonomy.part_names[segment["category_id"]],
-            **segment,
-        }
-        for segment in output["panoptic_seg"][1]
-    ]
-    return {
-        "file_name": str(path),
-        "height": height,
-        "width": width,
-        "objects": objects,
-        "segments": segments,
-    }
-
-
 def write_results(
     folder: Path, path: Path, image: np.ndarray, output: dict[str, Any], taxonomy: PartTaxonomy
 ) -> None:
     """The four files of one image, each whole or not at all."""
     row = draw_row(image, output, taxonomy)
     sheet = make_sheet([row], ROW_TITLES[: len(row)], legend=taxonomy)
-    with atomic_path(folder / f"{path.stem}.png") as temporary:
-        Image.fromarray(sheet).save(temporary)
-    result = output["part_instances"].to("cpu")
-    with atomic_path(folder / f"{path.stem}_parts.png") as temporary:
-        palette_image(result.part_map.numpy(), taxonomy).save(temporary)
-    write_object_map(folder / f"{path.stem}_objects.png", result.object_map.numpy())
-    with atomic_path(folder / f"{path.stem}.json") as temporary:
-        temporary.write_text(json.dumps(describe(path, output, taxonomy), indent=2) + "\n")
+    write_picture(folder / f"{path.stem}.png", sheet)
+    result = output["part_instances"]
+    write_parts(folder / f"{path.stem}_parts.png", result)
+    write_objects(folder / f"{path.stem}_objects.png", result)
+    write_json(folder / f"{path.stem}.json", {"file_name": str(path), **describe(result)})
 
 
 def check_has_evidence(cfg: CfgNode) -> None:
@@ -212,8 +172,7 @@ def write_evidence(
         tqdm.write(message, file=sys.stderr)
         return
     sheet = draw_evidence(image, output, person, stride=stride)
-    with atomic_path(folder / f"{path.stem}_evidence.png") as temporary:
-        Image.fromarray(sheet).save(temporary)
+    write_picture(folder / f"{path.stem}_evidence.png", sheet)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -104,7 +105,7 @@ class PartInstancePredictor:
 
         Returns:
             The model's output for one image; a list of them for several. All maps and boxes are
-            in pixels of the image as given.
+            in pixels of the image as given; ``part_instances`` knows the image and the taxonomy.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or unreadable, an array is no image.
@@ -116,27 +117,29 @@ class PartInstancePredictor:
     def predict(self, images: Iterable[ImageLike]) -> Iterator[dict]:
         """As calling with several images, but one batch at a time: for more than fit in memory."""
         images = iter(images)
-        while batch := [self._to_input(image) for image in islice(images, self.batch_size)]:
+        while batch := [self._read(image) for image in islice(images, self.batch_size)]:
             with torch.inference_mode():
-                outputs = self.model(batch)
-            yield from outputs
+                outputs = self.model([self._to_input(*image) for image in batch])
+            for output, (rgb, _) in zip(outputs, batch, strict=True):
+                result = replace(output["part_instances"], taxonomy=self.taxonomy, image=rgb)
+                yield {**output, "part_instances": result}
 
-    def _to_input(self, image: ImageLike) -> dict[str, Any]:
+    def _read(self, image: ImageLike) -> tuple[np.ndarray, dict[str, str]]:
+        """(H, W, 3) RGB of its own memory, and the ``file_name`` where there is one."""
+        if not isinstance(image, np.ndarray):
+            return read_image(image), {"file_name": os.fspath(image)}
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                "An image must be a (H, W, 3) uint8 array in BGR order, or a file name; got "
+                f"an array {image.shape} {image.dtype}."
+            )
+        # Always a copy: whoever reads a video may fill the array anew.
+        return image[:, :, ::-1].copy(), {}
+
+    def _to_input(self, rgb: np.ndarray, name: dict[str, str]) -> dict[str, Any]:
         """The model's input dict of one image."""
-        if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise ValueError(
-                    "An image must be a (H, W, 3) uint8 array in BGR order, or a file name; got "
-                    f"an array {image.shape} {image.dtype}."
-                )
-            name = {}
-            if self.image_format == "RGB":
-                image = image[:, :, ::-1]
-        else:
-            name = {"file_name": os.fspath(image)}
-            image = read_image(image, self.image_format)
-        height, width = image.shape[:2]
-        image = np.ascontiguousarray(image)
+        height, width = rgb.shape[:2]
+        image = np.ascontiguousarray(rgb if self.image_format == "RGB" else rgb[:, :, ::-1])
         resized = self.resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": height, "width": width, **name}

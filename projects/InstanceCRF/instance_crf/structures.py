@@ -6,22 +6,21 @@ S segments, a segment being the pixels of one part of one object.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .results import annotations, files, labelme, names, text, views
+from .segments import SCORE_NAMES, check_choices, check_label_maps, collect, largest
+from .taxonomies.schema import PartTaxonomy
+
 __all__ = ["SCORE_NAMES", "PartInstances"]
-
-SCORE_NAMES = ("mean_q", "mean_marginal", "detection", "product", "share", "product_share")
-"""What may rank segments and objects: the mean of the part head's Q over the pixels (the paper's
-authors' choice), the mean CRF marginal over the pixels, the detection's score, the product of
-the three; the detection's score times the object's share of its box, and the product times it.
-
-The *share*, 0..1: of the pixels in the object's box that have a part, those that are the
-object's. A segment has its object's share. It is small for the second box on one person."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,9 @@ class PartInstances:
     A part may belong to *nobody*: ``part_map`` has it, ``object_map`` is 0 there. So the part
     segmentation is ``part_map``, while objects, segments, masks and the panoptic view leave such
     pixels out. Every pixel of an object has a part.
+
+    The *id* of an object in maps and files counts from 1; the *k* of :meth:`person` from 0, as
+    rows of tensors do. Where there is no taxonomy, parts and classes are named by number.
 
     Attributes:
         object_map: (H, W) int32, 0 where no object is, i for the i-th object (1..n).
@@ -42,7 +44,17 @@ class PartInstances:
         segment_part: (S,) int64 part of each segment, 1..P, ascending within an object.
         segment_area: (S,) int64 pixels.
         segment_scores: name in :data:`SCORE_NAMES` -> (S,) scores.
-        score_name: the score that ``scores`` and ``segment_info`` use.
+        score_name: the score that ``scores`` and ``panoptic`` use.
+        taxonomy: what parts and classes are called.
+        image: (H, W, 3) uint8 RGB, the picture, to draw on and to cut from.
+        detection_index: (n,) int64 row of each object in the detections that were given; 0..n-1
+            when left out.
+        left_out_boxes: (m, 4) the given detections that are no object, in their order.
+        left_out_scores: (m,) their scores.
+        notes: what was assumed or left out on the way here, in words.
+
+    Raises:
+        ValueError: parts or classes that the taxonomy does not have; an image of another size.
     """
 
     object_map: Tensor
@@ -55,6 +67,27 @@ class PartInstances:
     segment_area: Tensor
     segment_scores: Mapping[str, Tensor]
     score_name: str = "mean_q"
+    taxonomy: PartTaxonomy | None = None
+    image: np.ndarray | None = None
+    detection_index: Tensor | None = None
+    left_out_boxes: Tensor | None = None
+    left_out_scores: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        new = self.boxes.new_zeros
+        defaults = {
+            "detection_index": torch.arange(len(self.classes), device=self.classes.device),
+            "left_out_boxes": new(0, 4),
+            "left_out_scores": new(0),
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.taxonomy is not None:
+            names.check_taxonomy(self)
+        if self.image is not None:
+            views.check_image(self.image, self.image_size)
 
     @classmethod
     def from_label_maps(
@@ -69,6 +102,7 @@ class PartInstances:
         confidence: Tensor | None = None,
         score_name: str = "mean_q",
         min_share: float = 0.0,
+        taxonomy: PartTaxonomy | None = None,
     ) -> PartInstances:
         """Collect the segments of a labelling; detections that won no pixel are left out.
 
@@ -88,72 +122,19 @@ class PartInstances:
             confidence: (H, W) marginal of each pixel's label, for ``mean_marginal``; 1 likewise.
             score_name: one of :data:`SCORE_NAMES`.
             min_share: least share (see :data:`SCORE_NAMES`) of an object, 0..1; 0 keeps all.
+            taxonomy: what parts and classes are called.
 
         Raises:
             ValueError: maps of different sizes, an object without a detection, a pixel of an
-                object without a part, a part that Q does not have, an unknown score, a
-                ``min_share`` that is no share.
+                object without a part, a part that Q or the taxonomy does not have, an unknown
+                score, a ``min_share`` that is no share.
         """
-        _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob)
-        _check_choices(score_name, min_share)
-        device = object_map.device
-        num_parts = int(part_prob.shape[0]) - 1 if part_prob is not None else _largest(part_map)
-        num_detections = len(scores)
-
-        share = _shares(object_map, part_map, boxes)
-        flat_object = object_map.reshape(-1).long()
-        if min_share > 0:
-            # Entry 0 stands for "no object", which stays.
-            output = F.pad(share >= min_share, (1, 0), value=True)
-            flat_object = torch.where(output[flat_object], flat_object, 0)
-        flat_part = part_map.reshape(-1).long()
-        foreground = flat_object.nonzero().squeeze(1)
-        # One code per (detection, part); a bincount over the codes is all that is needed.
-        codes = (flat_object[foreground] - 1) * num_parts + flat_part[foreground] - 1
-        size = num_detections * num_parts
-
-        def total(values: Tensor | None) -> Tensor:
-            weights = None if values is None else values.double()
-            return torch.bincount(codes, weights=weights, minlength=size).view(
-                num_detections, num_parts
-            )
-
-        area = total(None)
-        ones = area.double()
-        q_of_label = None
-        if part_prob is not None:
-            q_of_label = part_prob.reshape(num_parts + 1, -1)[flat_part[foreground], foreground]
-        sum_q = ones if q_of_label is None else total(q_of_label)
-        sum_marginal = ones if confidence is None else total(confidence.reshape(-1)[foreground])
-
-        object_area = area.sum(1)
-        kept = object_area.nonzero().squeeze(1)
-        new_id = torch.zeros(num_detections + 1, dtype=torch.int32, device=device)
-        new_id[kept + 1] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=device)
-        area, sum_q, sum_marginal = area[kept], sum_q[kept], sum_marginal[kept]
-        detection, share = scores[kept].to(device=device, dtype=torch.float32), share[kept]
-        row, column = area.nonzero(as_tuple=True)
-
-        return cls(
-            object_map=new_id[flat_object].view_as(object_map),
-            part_map=part_map.to(torch.int32),
-            boxes=boxes[kept].float(),
-            classes=classes[kept].long(),
-            object_scores=_all_scores(
-                sum_q.sum(1), sum_marginal.sum(1), object_area[kept], detection, share
-            ),
-            segment_object=row + 1,
-            segment_part=column + 1,
-            segment_area=area[row, column],
-            segment_scores=_all_scores(
-                sum_q[row, column],
-                sum_marginal[row, column],
-                area[row, column],
-                detection[row],
-                share[row],
-            ),
-            score_name=score_name,
+        check_label_maps(object_map, part_map, boxes, scores, classes, part_prob)
+        check_choices(score_name, min_share)
+        fields = collect(
+            object_map, part_map, boxes, scores, classes, part_prob, confidence, min_share
         )
+        return cls(**fields, score_name=score_name, taxonomy=taxonomy)
 
     def __len__(self) -> int:
         """The number of objects, n."""
@@ -189,7 +170,7 @@ class PartInstances:
             segment: ``id, category_id`` (part, contiguous: part id - 1), ``isthing, instance_id,
             object_category_id, score, area``. Plain Python numbers only.
         """
-        num_parts = _largest(self.part_map)
+        num_parts = largest(self.part_map)
         table = torch.zeros(
             (len(self) + 1, num_parts + 1), dtype=torch.int32, device=self.object_map.device
         )
@@ -217,8 +198,157 @@ class PartInstances:
         ]
         return id_map, segments
 
+    def person(self, k: int) -> np.ndarray:
+        """(H, W) uint8 part ids of the k-th object (0..n-1), whatever its class; 0 elsewhere.
+
+        Raises:
+            ValueError: there is no such object; the message says how many there are.
+        """
+        return views.person_map(self, k)
+
+    def crop(self, k: int, *, margin: float = 0.0, image: np.ndarray | None = None) -> views.Crop:
+        """The k-th object, cut out along the box around its pixels.
+
+        Args:
+            k: 0..n-1.
+            margin: room on every side, as a share of the box's width and height; what would lie
+                outside the picture is left out.
+            image: (H, W, 3) uint8 RGB; None: the result's own.
+
+        Returns:
+            ``image, part_map, box``: the picture there, the object's part ids there (everyone
+            else's are 0), and x1 y1 x2 y2 in whole pixels.
+
+        Raises:
+            ValueError: no such object, no picture, a picture of another size, a bad margin.
+        """
+        return views.crop(self, k, margin=margin, image=image)
+
+    def draw(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        legend: bool = False,
+        labels: bool = True,
+        alpha: float = 0.7,
+        scale: int | None = 1,
+    ) -> np.ndarray:
+        """The picture with the parts' colours and every object's outline. Needs OpenCV.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; None: the result's own.
+            legend: whether the parts' names stand below the picture.
+            labels: whether ids (from 1) and scores stand at the objects.
+            alpha: opacity of the parts' colours, 0..1.
+            scale: whole factor of enlargement; None: as much as a small picture needs.
+
+        Returns:
+            (H, W, 3) uint8 RGB; higher with a legend.
+
+        Raises:
+            ValueError: no picture, or one of another size.
+            ImportError: no OpenCV.
+        """
+        return views.draw(self, image, legend=legend, labels=labels, alpha=alpha, scale=scale)
+
+    def to_supervision(self, *, segments: bool = False) -> Any:
+        """``supervision.Detections``, one an object; with ``segments``, one a part of an object.
+
+        ``xyxy`` are the boxes around the masks, in pixel edges; ``data`` has ``class_name`` and
+        ``person_id`` (1..n), and ``part_id`` (1..P) with ``segments``. ``class_id`` counts from 0.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        return annotations.to_supervision(self, segments=segments)
+
+    def to_coco(self, image_id: int | str, *, segments: bool = False) -> list[dict]:
+        """COCO's results, one an object; with ``segments``, one a part of an object.
+
+        ``image_id, category_id, segmentation, bbox, area, score``, ready for ``json.dump``:
+        ``category_id`` is the object class + 1, or the part id; ``segmentation`` a compressed RLE
+        as text; ``bbox`` x y w h around the mask; ``area`` the mask's, in pixels (pycocotools'
+        ``loadRes`` puts the box's in its place, unless ``bbox`` is taken out before).
+
+        Raises:
+            ImportError: pycocotools is not installed.
+        """
+        return annotations.to_coco(self, image_id, segments=segments)
+
+    def to_coco_panoptic(
+        self, file_name: str, *, image_id: int | str | None = None
+    ) -> tuple[np.ndarray, dict]:
+        """COCO's panoptic format, a segment being a part of an object.
+
+        Args:
+            file_name: of the PNG.
+            image_id: None: ``file_name`` without its suffix.
+
+        Returns:
+            (H, W, 3) uint8 to be saved as the PNG, id = R + 256 G + 65536 B, 0 void (parts of
+            nobody; the background, too, where there is no taxonomy, else its category is P + 1);
+            and ``image_id, file_name, segments_info``, the latter with ``id, category_id`` (the
+            part id), ``area, bbox, iscrowd``, and of objects ``instance_id, score`` and more.
+        """
+        return annotations.to_coco_panoptic(self, file_name, image_id=image_id)
+
+    def to_labelme(
+        self, image_path: str | os.PathLike | None = None, *, tolerance: float = 0.3
+    ) -> dict:
+        """labelme's JSON: polygons labelled by the part, grouped by the object. Needs OpenCV.
+
+        ``group_id`` is the object's id (1..n), None for parts of nobody. A region with holes,
+        which labelme does not have, comes in several pieces.
+
+        Args:
+            image_path: of the picture, as seen from the JSON; labelme opens nothing without it.
+            tolerance: how far, in pixels, outlines may be off in order to have fewer vertices;
+                with 0.3, labelme still gives the same masks. 1 is good for correcting by hand.
+
+        Raises:
+            ValueError: a negative tolerance.
+            ImportError: no OpenCV.
+        """
+        return labelme.to_labelme(self, image_path, tolerance=tolerance)
+
+    def save(
+        self,
+        folder: str | os.PathLike,
+        name: str,
+        *,
+        image: np.ndarray | None = None,
+        picture: bool = True,
+    ) -> list[Path]:
+        """Write the result to ``folder``, each file whole or not at all, the JSON last.
+
+        * ``NAME.png``: object ids, 0 nobody, i the i-th object; 16 bits if there are over 254.
+        * ``NAME_parts.png``: part ids, with the parts' colours as the palette.
+        * ``NAME_picture.jpg``: :meth:`draw`; if OpenCV is there and the picture is known.
+        * ``NAME.json``: ``height, width``; ``objects``, ``segments`` (a segment is where the maps
+          have its ``instance_id`` and ``part_id``) with names and scores; all detections that
+          were given, the objects' first, as ``boxes`` (x1 y1 x2 y2), ``scores`` and
+          ``person_scores`` (0 for those left out); ``notes``.
+
+        Args:
+            folder: made if need be.
+            name: of the files, without a suffix.
+            image: (H, W, 3) uint8 RGB; None: the result's own.
+            picture: False: no ``NAME_picture.jpg``.
+
+        Returns:
+            The files written.
+
+        Raises:
+            ValueError: a name with a folder in it, an image of another size, more objects or parts
+                than PNGs hold.
+        """
+        return files.save(self, folder, name, image=image, picture=picture)
+
+    def __repr__(self) -> str:
+        return text.summarize(self)
+
     def to(self, device: torch.device | str) -> PartInstances:
-        """The same result with every tensor on ``device``."""
+        """The same result with every tensor on ``device``; the image stays where it is."""
 
         def move(value):
             if isinstance(value, Tensor):
@@ -228,84 +358,3 @@ class PartInstances:
             return value
 
         return PartInstances(**{name: move(value) for name, value in vars(self).items()})
-
-
-def _all_scores(
-    sum_q: Tensor, sum_marginal: Tensor, area: Tensor, detection: Tensor, share: Tensor
-) -> dict[str, Tensor]:
-    """Every score of :data:`SCORE_NAMES` from sums over pixels; all arguments have one shape."""
-    mean_q, mean_marginal = (sum_q / area).float(), (sum_marginal / area).float()
-    product = mean_q * mean_marginal * detection
-    return {
-        "mean_q": mean_q,
-        "mean_marginal": mean_marginal,
-        "detection": detection,
-        "product": product,
-        "share": detection * share,
-        "product_share": product * share,
-    }
-
-
-def _shares(object_map: Tensor, part_map: Tensor, boxes: Tensor) -> Tensor:
-    """(D,) float32: of the pixels in each detection's box that have a part, the share that is the
-    detection's; 0 where none has. Boxes and maps as in :meth:`PartInstances.from_label_maps`."""
-    shares = torch.zeros(len(boxes), device=object_map.device)
-    # Small types, and windows in place of masks: a picture may have 12 megapixels and 50 boxes.
-    object_map, has_part = object_map.to(torch.int32), part_map > 0
-    # First column and row, and one beyond the last, whose centres lie in the box.
-    corners = torch.ceil(boxes - 0.5).clamp(0, max(object_map.shape)).long().tolist()
-    for index, (left, top, right, bottom) in enumerate(corners):
-        window = (slice(top, bottom), slice(left, right))
-        own = (object_map[window] == index + 1).count_nonzero()
-        shares[index] = own / has_part[window].count_nonzero().clamp(min=1)
-    return shares
-
-
-def _largest(part_map: Tensor) -> int:
-    return int(part_map.max()) if part_map.numel() else 0
-
-
-def _check_choices(score_name, min_share) -> None:
-    if score_name not in SCORE_NAMES:
-        raise ValueError(f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}.")
-    if not 0 <= min_share <= 1:
-        raise ValueError(
-            f"min_share is {min_share}; it is a share of a box, from 0 (every object) to 1 (only "
-            "those that nobody shares a box with)."
-        )
-
-
-def _check_label_maps(object_map, part_map, boxes, scores, classes, part_prob) -> None:
-    if object_map.dim() != 2 or object_map.shape != part_map.shape:
-        raise ValueError(
-            "object_map and part_map must both be (H, W), got "
-            f"{tuple(object_map.shape)} and {tuple(part_map.shape)}."
-        )
-    if not len(boxes) == len(scores) == len(classes):
-        raise ValueError(
-            "boxes, scores and classes must have one row a detection, got "
-            f"{len(boxes)}, {len(scores)} and {len(classes)}."
-        )
-    if part_prob is not None and part_prob.shape[1:] != object_map.shape:
-        raise ValueError(
-            f"part_prob is {tuple(part_prob.shape)}, which does not fit maps of "
-            f"{tuple(object_map.shape)}."
-        )
-    if not object_map.numel():
-        return
-    if not 0 <= int(object_map.min()) <= int(object_map.max()) <= len(scores):
-        raise ValueError(
-            f"object_map holds ids {int(object_map.min())}..{int(object_map.max())}, but there "
-            f"are {len(scores)} detections."
-        )
-    if part_prob is not None and _largest(part_map) >= part_prob.shape[0]:
-        raise ValueError(
-            f"part_map holds part {_largest(part_map)}, but part_prob has "
-            f"{part_prob.shape[0] - 1} parts."
-        )
-    partless = int(((object_map != 0) & (part_map == 0)).sum())
-    if partless:
-        raise ValueError(
-            f"{partless} pixels of {object_map.numel()} have an object without a part: set "
-            "object_map to 0 there, or give them a part."
-        )

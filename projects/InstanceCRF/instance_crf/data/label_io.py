@@ -19,10 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
+
 __all__ = [
+    "IGNORED_COLOR",
     "IGNORED_OBJECT",
     "atomic_path",
     "object_ids",
+    "palette_image",
     "palette_of",
     "read_label_png",
     "read_object_map",
@@ -33,6 +37,8 @@ __all__ = [
 
 #: Value of ignored pixels in an object map in memory.
 IGNORED_OBJECT = -1
+#: The grey of ignored pixels, and of what is no object's, in pictures.
+IGNORED_COLOR = (150, 150, 150)
 _ID_MODES = ("L", "P", "1", "I;16", "I")
 
 
@@ -81,6 +87,21 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"Cannot read the label map {path}: {reason}. Copy it again.") from error
     return array.astype(np.uint8) if mode == "1" else array
+
+
+def palette_image(part_map: np.ndarray, taxonomy: PartTaxonomy) -> Image.Image:
+    """A palette PNG of part ids: viewers show the parts' colours, readers get the ids.
+
+    Args:
+        part_map: (H, W) integers, 0 background, 1..P, 255 ignored.
+        taxonomy: gives the palette.
+    """
+    picture = Image.fromarray(part_map.astype(np.uint8), mode="L")
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[1 : taxonomy.num_parts + 1] = taxonomy.part_colors
+    palette[IGNORE_LABEL] = IGNORED_COLOR
+    picture.putpalette(palette.tobytes())
+    return picture
 
 
 def palette_of(path: str | os.PathLike) -> bytes:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.label_io import IGNORED_COLOR
 from ..extras import require
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 
@@ -21,7 +22,6 @@ cv2 = require("cv2", "viz")
 __all__: list[str] = []  # used by drawing.py and sheets.py
 
 Color = tuple[int, int, int]
-IGNORED_COLOR = (150, 150, 150)
 INK = (25, 25, 25)
 LUMA = (0.299, 0.587, 0.114)
 SMOOTH = 2  # pictures are drawn this much larger, then reduced: smooth edges

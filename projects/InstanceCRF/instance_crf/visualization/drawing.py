@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..data.image_io import read_image
-from ..data.label_io import read_object_map, read_part_map
+from ..data.label_io import palette_image, read_object_map, read_part_map
 from ..extras import require
 from ..structures import PartInstances
-from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
+from ..taxonomies.schema import PartTaxonomy
 from .canvas import (
-    IGNORED_COLOR,
     INK,
     SMOOTH,
     blend_parts,
@@ -294,21 +292,6 @@ def draw_record(
         raise ValueError(
             f"{record['part_file_name']} or {record['object_file_name']}: {error}"
         ) from None
-
-
-def palette_image(part_map: np.ndarray, taxonomy: PartTaxonomy) -> Image.Image:
-    """A palette PNG of part ids: viewers show the parts' colours, readers get the ids.
-
-    Args:
-        part_map: (H, W) integers, 0 background, 1..P, 255 ignored.
-        taxonomy: gives the palette.
-    """
-    picture = Image.fromarray(part_map.astype(np.uint8), mode="L")
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[1 : taxonomy.num_parts + 1] = taxonomy.part_colors
-    palette[IGNORE_LABEL] = IGNORED_COLOR
-    picture.putpalette(palette.tobytes())
-    return picture
 
 
 def _check_image(image: np.ndarray) -> None:

@@ -60,16 +60,7 @@ class COCOWriter(PredictionWriter):
 
     def add(self, image_id: str, prediction: Parsing) -> None:
         for kind, rows in regions_of(prediction).items():
-            for mask, category, score in rows:
-                self._results[kind].append(
-                    {
-                        "image_id": image_id,
-                        "category_id": category,
-                        "segmentation": _as_text(mask),
-                        "bbox": [float(v) for v in _masks().toBbox(mask)],
-                        "score": float(score),
-                    }
-                )
+            self._results[kind] += [result_of(image_id, *row) for row in rows]
 
     def merge(self, other: COCOWriter) -> None:
         for kind in KINDS:
@@ -115,26 +106,39 @@ def write_coco_truth(
         write_text(Path(root) / f"{kind}.json", json.dumps(content))
 
 
+def result_of(image_id: str | int, mask: dict, category: int, score: float) -> dict:
+    """One region as COCO's results have it."""
+    return {
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": _as_text(mask),
+        "bbox": [float(v) for v in _masks().toBbox(mask)],
+        "score": float(score),
+    }
+
+
 def regions_of(parsing: Parsing) -> dict[str, list[tuple[dict, int, float]]]:
     """(mask, category, score) of every part segment and every object of a labelling."""
+    return {"parts": part_regions(parsing), "objects": object_regions(parsing)}
+
+
+def part_regions(parsing: Parsing) -> list[tuple[dict, int, float]]:
+    """(mask, category, score) of every part segment; the score is NaN where there is none."""
     count = len(parsing.segment_ids)
     segments = segment_map_of(parsing, 65535, "at most 65535 are written.")
     scores = np.full(count, np.nan) if parsing.segment_scores is None else parsing.segment_scores
-    result = {
-        "parts": [
-            (_encode(segments == k), int(part), float(score))
-            for k, (part, score) in enumerate(zip(parsing.segment_parts, scores, strict=True), 1)
-        ],
-        "objects": [],
-    }
-    if parsing.object_map is not None:
-        scores = parsing.object_scores
-        scores = np.full(len(parsing.object_ids), np.nan) if scores is None else scores
-        rows = zip(parsing.object_ids, parsing.object_classes, scores, strict=True)
-        result["objects"] = [
-            (_encode(parsing.object_map == i), int(c) + 1, float(s)) for i, c, s in rows
-        ]
-    return result
+    rows = enumerate(zip(parsing.segment_parts, scores, strict=True), start=1)
+    return [(_encode(segments == k), int(part), float(score)) for k, (part, score) in rows]
+
+
+def object_regions(parsing: Parsing) -> list[tuple[dict, int, float]]:
+    """(mask, category, score) of every object; the score is NaN where there is none."""
+    if parsing.object_map is None:
+        return []
+    count, scores = len(parsing.object_ids), parsing.object_scores
+    scores = np.full(count, np.nan) if scores is None else scores
+    rows = zip(parsing.object_ids, parsing.object_classes, scores, strict=True)
+    return [(_encode(parsing.object_map == i), int(c) + 1, float(s)) for i, c, s in rows]
 
 
 class _COCOFiles:

@@ -42,6 +42,8 @@ __all__ = [
     "PanopticTruth",
     "PanopticWriter",
     "coco_categories",
+    "id_to_color",
+    "panoptic_segments",
     "taxonomy_of_categories",
 ]
 
@@ -100,18 +102,11 @@ class PanopticWriter(PredictionWriter):
         self._annotations: list[dict] = []
 
     def add(self, image_id: str, prediction: Parsing) -> None:
-        if prediction.object_map is None or prediction.segment_map is not None:
-            raise ValueError(
-                f"Image {image_id}: the panoptic writer needs segments that are parts of objects."
-            )
-        ids = segment_map_of(prediction, 65535, "at most 65535 are written.")
-        segments = self._segments(prediction, ids)
-        # A part of nobody is neither: it stays void, id 0.
-        background = (prediction.part_map == 0) & (prediction.object_map == 0)
-        if background.any():
-            ids[background] = len(segments) + 1
-            segments.append(_segment(ids, len(segments) + 1, self.taxonomy.num_parts + 1))
-        write_png(self.root / self.name / f"{image_id}.png", _id_to_color(ids))
+        try:
+            ids, segments = panoptic_segments(prediction, self.taxonomy)
+        except ValueError as error:
+            raise ValueError(f"Image {image_id}: {error}") from None
+        write_png(self.root / self.name / f"{image_id}.png", id_to_color(ids))
         height, width = ids.shape
         self._images.append(
             {"id": image_id, "file_name": f"{image_id}.jpg", "height": height, "width": width}
@@ -124,22 +119,6 @@ class PanopticWriter(PredictionWriter):
             }
         )
 
-    def _segments(self, prediction: Parsing, ids: NDArray) -> list[dict]:
-        row_of = {int(i): row for row, i in enumerate(prediction.object_ids)}
-        segments = []
-        rows = zip(segment_owners(prediction).tolist(), prediction.segment_parts, strict=True)
-        for k, (owner, part) in enumerate(rows, start=1):
-            row = row_of[owner]
-            segment = _segment(ids, k, int(part))
-            segment["instance_id"] = owner
-            segment["object_category_id"] = int(prediction.object_classes[row])
-            if prediction.segment_scores is not None:
-                segment["score"] = float(prediction.segment_scores[k - 1])
-            if prediction.object_scores is not None:
-                segment["object_score"] = float(prediction.object_scores[row])
-            segments.append(segment)
-        return segments
-
     def merge(self, other: PanopticWriter) -> None:
         self._images += other._images
         self._annotations += other._annotations
@@ -151,6 +130,44 @@ class PanopticWriter(PredictionWriter):
             "categories": coco_categories(self.taxonomy),
         }
         write_text(self.root / f"{self.name}.json", json.dumps(content))
+
+
+def panoptic_segments(
+    prediction: Parsing, taxonomy: PartTaxonomy | None
+) -> tuple[NDArray[np.int32], list[dict]]:
+    """(H, W) segment ids, 0 void, and COCO's ``segments_info``; without a taxonomy the
+    background, whose category is not known then, is void, too.
+
+    Raises:
+        ValueError: segments that are not parts of objects, or too many of them.
+    """
+    if prediction.object_map is None or prediction.segment_map is not None:
+        raise ValueError("the panoptic writer needs segments that are parts of objects.")
+    ids = segment_map_of(prediction, 65535, "at most 65535 are written.")
+    segments = _segments(prediction, ids)
+    # A part of nobody is neither: it stays void, id 0.
+    background = (prediction.part_map == 0) & (prediction.object_map == 0)
+    if taxonomy is not None and background.any():
+        ids[background] = len(segments) + 1
+        segments.append(_segment(ids, len(segments) + 1, taxonomy.num_parts + 1))
+    return ids, segments
+
+
+def _segments(prediction: Parsing, ids: NDArray) -> list[dict]:
+    row_of = {int(i): row for row, i in enumerate(prediction.object_ids)}
+    segments = []
+    rows = zip(segment_owners(prediction).tolist(), prediction.segment_parts, strict=True)
+    for k, (owner, part) in enumerate(rows, start=1):
+        row = row_of[owner]
+        segment = _segment(ids, k, int(part))
+        segment["instance_id"] = owner
+        segment["object_category_id"] = int(prediction.object_classes[row])
+        if prediction.segment_scores is not None:
+            segment["score"] = float(prediction.segment_scores[k - 1])
+        if prediction.object_scores is not None:
+            segment["object_score"] = float(prediction.object_scores[row])
+        segments.append(segment)
+    return segments
 
 
 class _PanopticFiles(ParsingReader):
@@ -337,7 +354,8 @@ def _segment(ids: NDArray, segment_id: int, category: int) -> dict:
     }
 
 
-def _id_to_color(ids: NDArray) -> NDArray[np.uint8]:
+def id_to_color(ids: NDArray) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of (H, W) ids: id = R + 256 G + 65536 B."""
     return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 

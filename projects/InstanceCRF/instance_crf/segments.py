@@ -1,0 +1,177 @@
+"""The objects and the segments of a labelling, and what ranks them.
+
+Shape letters as in :mod:`.structures`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["SCORE_NAMES", "check_choices", "check_label_maps", "collect", "largest"]
+
+SCORE_NAMES = ("mean_q", "mean_marginal", "detection", "product", "share", "product_share")
+"""What may rank segments and objects: the mean of the part head's Q over the pixels (the paper's
+authors' choice), the mean CRF marginal over the pixels, the detection's score, the product of
+the three; the detection's score times the object's share of its box, and the product times it.
+
+The *share*, 0..1: of the pixels in the object's box that have a part, those that are the
+object's. A segment has its object's share. It is small for the second box on one person."""
+
+
+def collect(
+    object_map: Tensor,
+    part_map: Tensor,
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    part_prob: Tensor | None,
+    confidence: Tensor | None,
+    min_share: float,
+) -> dict[str, Any]:
+    """What :meth:`PartInstances.from_label_maps` finds out, by the names of the attributes."""
+    device = object_map.device
+    num_parts = int(part_prob.shape[0]) - 1 if part_prob is not None else largest(part_map)
+    num_detections = len(scores)
+
+    share = _box_shares(object_map, part_map, boxes)
+    flat_object = object_map.reshape(-1).long()
+    if min_share > 0:
+        # Entry 0 stands for "no object", which stays.
+        output = F.pad(share >= min_share, (1, 0), value=True)
+        flat_object = torch.where(output[flat_object], flat_object, 0)
+    flat_part = part_map.reshape(-1).long()
+    foreground = flat_object.nonzero().squeeze(1)
+    # One code per (detection, part); a bincount over the codes is all that is needed.
+    codes = (flat_object[foreground] - 1) * num_parts + flat_part[foreground] - 1
+    size = num_detections * num_parts
+
+    def total(values: Tensor | None) -> Tensor:
+        weights = None if values is None else values.double()
+        return torch.bincount(codes, weights=weights, minlength=size).view(
+            num_detections, num_parts
+        )
+
+    area = total(None)
+    ones = area.double()
+    q_of_label = None
+    if part_prob is not None:
+        q_of_label = part_prob.reshape(num_parts + 1, -1)[flat_part[foreground], foreground]
+    sum_q = ones if q_of_label is None else total(q_of_label)
+    sum_marginal = ones if confidence is None else total(confidence.reshape(-1)[foreground])
+
+    object_area = area.sum(1)
+    kept, left_out = object_area.nonzero().squeeze(1), (object_area == 0).nonzero().squeeze(1)
+    new_id = torch.zeros(num_detections + 1, dtype=torch.int32, device=device)
+    new_id[kept + 1] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=device)
+    area, sum_q, sum_marginal = area[kept], sum_q[kept], sum_marginal[kept]
+    detection, share = scores[kept].to(device=device, dtype=torch.float32), share[kept]
+    row, column = area.nonzero(as_tuple=True)
+
+    return dict(
+        object_map=new_id[flat_object].view_as(object_map),
+        part_map=part_map.to(torch.int32),
+        boxes=boxes[kept].float(),
+        classes=classes[kept].long(),
+        object_scores=_all_scores(
+            sum_q.sum(1), sum_marginal.sum(1), object_area[kept], detection, share
+        ),
+        segment_object=row + 1,
+        segment_part=column + 1,
+        segment_area=area[row, column],
+        segment_scores=_all_scores(
+            sum_q[row, column],
+            sum_marginal[row, column],
+            area[row, column],
+            detection[row],
+            share[row],
+        ),
+        detection_index=kept,
+        left_out_boxes=boxes[left_out].float(),
+        left_out_scores=scores[left_out].to(device=device, dtype=torch.float32),
+    )
+
+
+def _all_scores(
+    sum_q: Tensor, sum_marginal: Tensor, area: Tensor, detection: Tensor, share: Tensor
+) -> dict[str, Tensor]:
+    """Every score of :data:`SCORE_NAMES` from sums over pixels; all arguments have one shape."""
+    mean_q, mean_marginal = (sum_q / area).float(), (sum_marginal / area).float()
+    product = mean_q * mean_marginal * detection
+    return {
+        "mean_q": mean_q,
+        "mean_marginal": mean_marginal,
+        "detection": detection,
+        "product": product,
+        "share": detection * share,
+        "product_share": product * share,
+    }
+
+
+def _box_shares(object_map: Tensor, part_map: Tensor, boxes: Tensor) -> Tensor:
+    """(D,) float32: of the pixels in each detection's box that have a part, the share that is the
+    detection's; 0 where none has. Boxes and maps as in :meth:`PartInstances.from_label_maps`."""
+    shares = torch.zeros(len(boxes), device=object_map.device)
+    # Small types, and windows in place of masks: a picture may have 12 megapixels and 50 boxes.
+    object_map, has_part = object_map.to(torch.int32), part_map > 0
+    # First column and row, and one beyond the last, whose centres lie in the box.
+    corners = torch.ceil(boxes - 0.5).clamp(0, max(object_map.shape)).long().tolist()
+    for index, (left, top, right, bottom) in enumerate(corners):
+        window = (slice(top, bottom), slice(left, right))
+        own = (object_map[window] == index + 1).count_nonzero()
+        shares[index] = own / has_part[window].count_nonzero().clamp(min=1)
+    return shares
+
+
+def check_choices(score_name, min_share) -> None:
+    if score_name not in SCORE_NAMES:
+        raise ValueError(f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}.")
+    if not 0 <= min_share <= 1:
+        raise ValueError(
+            f"min_share is {min_share}; it is a share of a box, from 0 (every object) to 1 (only "
+            "those that nobody shares a box with)."
+        )
+
+
+def largest(values: Tensor) -> int:
+    """0 if there are none."""
+    return int(values.max()) if values.numel() else 0
+
+
+def check_label_maps(object_map, part_map, boxes, scores, classes, part_prob) -> None:
+    if object_map.dim() != 2 or object_map.shape != part_map.shape:
+        raise ValueError(
+            "object_map and part_map must both be (H, W), got "
+            f"{tuple(object_map.shape)} and {tuple(part_map.shape)}."
+        )
+    if not len(boxes) == len(scores) == len(classes):
+        raise ValueError(
+            "boxes, scores and classes must have one row a detection, got "
+            f"{len(boxes)}, {len(scores)} and {len(classes)}."
+        )
+    if part_prob is not None and part_prob.shape[1:] != object_map.shape:
+        raise ValueError(
+            f"part_prob is {tuple(part_prob.shape)}, which does not fit maps of "
+            f"{tuple(object_map.shape)}."
+        )
+    if not object_map.numel():
+        return
+    if not 0 <= int(object_map.min()) <= int(object_map.max()) <= len(scores):
+        raise ValueError(
+            f"object_map holds ids {int(object_map.min())}..{int(object_map.max())}, but there "
+            f"are {len(scores)} detections."
+        )
+    if part_prob is not None and largest(part_map) >= part_prob.shape[0]:
+        raise ValueError(
+            f"part_map holds part {largest(part_map)}, but part_prob has "
+            f"{part_prob.shape[0] - 1} parts."
+        )
+    partless = int(((object_map != 0) & (part_map == 0)).sum())
+    if partless:
+        raise ValueError(
+            f"{partless} pixels of {object_map.numel()} have an object without a part: set "
+            "object_map to 0 there, or give them a part."
+        )
