@@ -118,6 +118,11 @@ def test_the_drawing_is_the_one_of_the_maps(photo, people, device):
     assert np.array_equal(people.draw(photo.image[::-1].copy()), drawn) is False
 
 
+def test_large_pictures_are_drawn_smaller_where_that_is_asked(people):
+    assert people.draw(max_size=80).shape == (60, 80, 3)
+    assert np.array_equal(people.draw(max_size=160), people.draw())
+
+
 def test_the_legend_stands_below(people):
     plain, legend = people.draw(), draw_legend(people.taxonomy, 160)
     assert np.array_equal(people.draw(legend=True), np.concatenate([plain, legend]))

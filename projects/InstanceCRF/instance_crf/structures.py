@@ -232,6 +232,7 @@ class PartInstances:
         labels: bool = True,
         alpha: float = 0.7,
         scale: int | None = 1,
+        max_size: int | None = None,
     ) -> np.ndarray:
         """The picture with the parts' colours and every object's outline. Needs OpenCV.
 
@@ -241,15 +242,24 @@ class PartInstances:
             labels: whether ids (from 1) and scores stand at the objects.
             alpha: opacity of the parts' colours, 0..1.
             scale: whole factor of enlargement; None: as much as a small picture needs.
+            max_size: a larger picture is drawn at so many pixels of its longer side.
 
         Returns:
-            (H, W, 3) uint8 RGB; higher with a legend.
+            (H, W, 3) uint8 RGB, unless it is told otherwise; higher with a legend.
 
         Raises:
             ValueError: no picture, or one of another size.
             ImportError: no OpenCV.
         """
-        return views.draw(self, image, legend=legend, labels=labels, alpha=alpha, scale=scale)
+        return views.draw(
+            self,
+            image,
+            legend=legend,
+            labels=labels,
+            alpha=alpha,
+            scale=scale,
+            max_size=max_size,
+        )
 
     def to_supervision(self, *, segments: bool = False) -> Any:
         """``supervision.Detections``, one an object; with ``segments``, one a part of an object.
@@ -323,7 +333,8 @@ class PartInstances:
 
         * ``NAME.png``: object ids, 0 nobody, i the i-th object; 16 bits if there are over 254.
         * ``NAME_parts.png``: part ids, with the parts' colours as the palette.
-        * ``NAME_picture.jpg``: :meth:`draw`; if OpenCV is there and the picture is known.
+        * ``NAME_picture.jpg``: :meth:`draw`, of at most 1600 pixels; if OpenCV is there and the
+          picture is known.
         * ``NAME.json``: ``height, width``; ``objects``, ``segments`` (a segment is where the maps
           have its ``instance_id`` and ``part_id``) with names and scores; all detections that
           were given, the objects' first, as ``boxes`` (x1 y1 x2 y2), ``scores`` and

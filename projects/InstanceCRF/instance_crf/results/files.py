@@ -17,6 +17,8 @@ from .views import draw, image_of, part_ids
 if TYPE_CHECKING:
     from ..structures import PartInstances
 
+_PICTURE_SIZE = 1600  # pixels of its longer side: for people to look at
+
 __all__ = ["describe", "save", "write_json", "write_objects", "write_parts", "write_picture"]
 
 
@@ -110,6 +112,6 @@ def _draw_if_possible(result: PartInstances, image: np.ndarray | None) -> np.nda
         return None
     image_of(result, image)  # a wrong one is an error also without OpenCV
     try:
-        return draw(result, image)
+        return draw(result, image, max_size=_PICTURE_SIZE)
     except ImportError:
         return None

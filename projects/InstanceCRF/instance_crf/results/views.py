@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .names import taxonomy_of
@@ -68,15 +69,19 @@ def draw(
     labels: bool = True,
     alpha: float = 0.7,
     scale: int | None = 1,
+    max_size: int | None = None,
 ) -> np.ndarray:
     """See :meth:`PartInstances.draw`."""
     from ..visualization import draw_legend, draw_part_instances
 
     taxonomy = taxonomy_of(result)
     picture = draw_part_instances(
-        image_of(result, image),
-        result.part_map.cpu().numpy(),
-        result.object_map.cpu().numpy(),
+        *_at_most(
+            max_size,
+            image_of(result, image),
+            result.part_map.cpu().numpy(),
+            result.object_map.cpu().numpy(),
+        ),
         taxonomy,
         scores=dict(enumerate(result.scores.tolist(), start=1)),
         alpha=alpha,
@@ -86,6 +91,16 @@ def draw(
     if legend:
         picture = np.concatenate([picture, draw_legend(taxonomy, picture.shape[1])])
     return picture
+
+
+def _at_most(longest: int | None, image: np.ndarray, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The image and maps of ids, reduced so that no side is longer."""
+    if longest is None or max(image.shape[:2]) <= longest:
+        return image, *maps
+    size = [max(1, round(n * longest / max(image.shape[:2]))) for n in image.shape[1::-1]]
+    reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
+    ids = (Image.fromarray(each).resize(size, Image.Resampling.NEAREST) for each in maps)
+    return np.asarray(reduced), *map(np.asarray, ids)
 
 
 def image_of(result: PartInstances, image: np.ndarray | None = None) -> np.ndarray:
