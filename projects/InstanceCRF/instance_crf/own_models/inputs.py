@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..taxonomies import BACKGROUNDS, PartTaxonomy
@@ -59,6 +60,9 @@ class Detections:
         class_names: D names of the model's own classes; None: all are of the one object class.
         masks: (D, H, W) bool, or float in [0, 1], over the whole image.
         keypoints: (D, K, 3) x, y in pixels of the image and the confidence in [0, 1].
+        notes: what was left out or looks odd, in words.
+        known_classes: the model's table, all names that ``class_names`` may hold, if it is known.
+        index: (D,) int64 row of each in what was given, where some were left out.
     """
 
     boxes: Tensor
@@ -67,9 +71,27 @@ class Detections:
     masks: Tensor | None = None
     keypoints: Tensor | None = None
     notes: tuple[str, ...] = field(default=())
+    known_classes: tuple[str, ...] | None = None
+    index: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, rows: Tensor) -> Detections:
+        """Some of the detections, in the order of ``rows``.
+
+        Args:
+            rows: (D',) int64, or (D,) bool.
+        """
+        rows = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        taken = {
+            name: value[rows]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "index"
+        }
+        if self.class_names is not None:
+            taken["class_names"] = tuple(self.class_names[i] for i in rows.tolist())
+        return replace(self, **taken, index=rows if self.index is None else self.index[rows])
 
 
 class Source(ABC):
