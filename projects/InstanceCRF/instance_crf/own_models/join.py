@@ -5,6 +5,7 @@ Letters: H, W size of the image; h, w working size; P parts; D detections.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from ..crf.labelling import Labelling
 from ..crf.place import region_templates
 from ..structures import PartInstances
 from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
-from .boxes import check_detections, read_detections, select_classes
+from .boxes import read_detections, select_classes
 from .evidence import keypoint_evidence, mask_evidence
 from .images import read_picture
 from .inputs import Detections, PartScores, Source
@@ -40,6 +41,7 @@ LEAST_SCORE = 0.15
 """Boxes below are left out. Low: a false box wins few pixels, and its share ranks it last."""
 SMOOTHING = 0.1
 """What a hard map leaves to the other labels."""
+_SQUASHED = 0.05  # of the ratio of width to height
 
 
 @dataclass(frozen=True)
@@ -175,15 +177,17 @@ class Join:
             align_corners=self.align_corners,
             person_logit=_ask(person_logit, pixels, path),
         )
-        taxonomy, lut = self._taxonomy(scores.taxonomy)
+        _check_shape(scores, size)
+        taxonomy, num_parts, lut = self._taxonomy(scores.taxonomy)
         found, classes = self._detections(_ask(detections, pixels, path), size, taxonomy)
 
         scale = min(1.0, self.working_size / max(size))
         small_size = tuple(max(1, round(length * scale)) for length in size)
         device = scores.values.device
-        picture = torch.from_numpy(pixels).permute(2, 0, 1).to(device)
+        picture = torch.from_numpy(np.require(pixels, requirements="CW"))
+        picture = picture.permute(2, 0, 1).to(device)
         small = F.interpolate(picture[None], small_size, mode="bilinear", antialias=True)[0]
-        q = to_q(scores, small_size, taxonomy, smoothing=self.smoothing, lut=lut)
+        q = to_q(scores, small_size, num_parts, smoothing=self.smoothing, lut=lut, image_size=size)
         down, across = (less / length for less, length in zip(small_size, size, strict=True))
         boxes = (found.boxes * torch.tensor([across, down] * 2)).to(device)
         return Problem(
@@ -198,8 +202,10 @@ class Join:
             doubts=tuple(f"{path or 'the image'}: {doubt}" for doubt in suspicious(q, boxes)),
         )
 
-    def _taxonomy(self, of_model: PartTaxonomy | None) -> tuple[PartTaxonomy, np.ndarray | None]:
-        """The parts of the answer, and how the model's become those."""
+    def _taxonomy(
+        self, of_model: PartTaxonomy | None
+    ) -> tuple[PartTaxonomy, int, np.ndarray | None]:
+        """The parts of the answer, how many the model has, and how these become those."""
         taxonomy = self.parts or of_model
         if taxonomy is None:
             raise ValueError(
@@ -207,16 +213,16 @@ class Join:
                 f"{', '.join(TAXONOMY_NAMES)}."
             )
         if self.merge is None:
-            return taxonomy, None
-        return taxonomy.merge(self.merge, rest="background")
+            return taxonomy, taxonomy.num_parts, None
+        merged, lut = taxonomy.merge(self.merge, rest="background")
+        return merged, taxonomy.num_parts, lut
 
     def _detections(
         self, value: Any, size: tuple[int, int], taxonomy: PartTaxonomy
     ) -> tuple[Detections, Tensor]:
         """Those that count, and the object class of each."""
         found = read_detections(value, size=size, class_names=self.class_names)
-        found = check_detections(found, size)
-        found = found.select(found.scores >= self.least_score)
+        found = found.take(found.scores >= self.least_score)
         return select_classes(found, taxonomy)
 
 
@@ -240,12 +246,33 @@ def _evidence(
     if scores.votes is not None and len(found):
         known.append(_resized(scores.votes(found.boxes), size, scores.align_corners).to(device))
     if identity is not None:
-        if callable(identity):
-            identity = identity(found.boxes)
-        else:
-            identity = torch.as_tensor(identity)[found.index]
-        known.append(_resized(identity.float().to(device), size, False))
+        known.append(_resized(_rows_of(identity, found).to(device), size, False))
     return reduce(torch.mul, known) if known else None
+
+
+def _rows_of(identity: Any, found: Detections) -> Tensor:
+    """(D, h, w) of the detections that are left."""
+    if callable(identity):
+        identity, rows = identity(found.boxes), torch.arange(len(found))
+    else:
+        rows = found.index
+    identity = torch.as_tensor(identity).float()
+    if identity.dim() != 3 or (len(rows) and len(identity) <= int(rows.max())):
+        raise ValueError(
+            f"identity is {tuple(identity.shape)}; it must be (D, h, w), one row for each of the "
+            f"detections given (there are at least {int(rows.max()) + 1 if len(rows) else 0})."
+        )
+    return identity[rows]
+
+
+def _check_shape(scores: PartScores, size: tuple[int, int]) -> None:
+    """Networks may squash a photo; a map of ids is the photo's, at its size or another."""
+    height, width = scores.values.shape[-2:]
+    if scores.kind == "map" and abs(math.log(width * size[0] / (height * size[1]))) > _SQUASHED:
+        raise ValueError(
+            f"The part map is {width}x{height}, the image {size[1]}x{size[0]}: it is not of this "
+            "image, or the image is to be rotated as its EXIF tag says."
+        )
 
 
 def _resized(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
