@@ -58,6 +58,7 @@ from instance_crf.evaluation.toolkit.person_maps import (
     summarize,
     tight_boxes,
 )
+from instance_crf.evaluation.toolkit.person_pictures import draw_people, number_truth
 from instance_crf.evaluation.toolkit.photographs import (
     REGIONS,
     Inputs,
@@ -73,12 +74,9 @@ from instance_crf.own_models.rules import (
     by_centre,
 )
 from instance_crf.structures import PartInstances
-from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
-    draw_part_instances,
     make_sheet,
-    object_color,
 )
 
 GROUPS = ("simple", "joint", "factored", "cues", "terms", "reach", "nobody", "boxes", "oracle")
@@ -318,21 +316,12 @@ def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
         pixels = photo.image.round().byte().permute(1, 2, 0).numpy()
         _, boxes, scores, _ = photo.with_inputs(Inputs()).crf_inputs()
         maps = [judge(row, photo)[0] for row in columns]
-        owner = match_boxes(photo.with_inputs(Inputs()).boxes, tight_boxes(photo.truth)) + 1
-        # True people without a box have numbers, and colours, of their own.
-        owner = np.where(owner, owner, len(boxes) + 1 + np.arange(len(owner)))
-        maps.append(np.append(0, owner)[np.maximum(photo.truth, 0)])
-        largest = max(int(each.max()) for each in maps)
-        people = PartTaxonomy(
-            [str(i + 1) for i in range(max(largest, 1))],
-            ["person"],
-            part_colors=[object_color(i + 1) for i in range(max(largest, 1))],
-        )
+        maps.append(number_truth(photo.truth, photo.with_inputs(Inputs()).boxes))
         size = (pixels.shape[1], pixels.shape[0])
         line = [draw_detections(pixels, boxes.numpy(), scores.tolist())]
         for each in maps:
             small = cv2.resize(each.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
-            line.append(draw_part_instances(pixels, small, small, people, alpha=0.5))
+            line.append(draw_people(pixels, small))
         lines.append(line)
         names.append(photo.name)
     titles = ["photograph", *(row.name for row in columns), "truth"]
