@@ -47,7 +47,7 @@ from tqdm import tqdm
 from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.crf.labelling import resize_maps
 from instance_crf.crf.place import region_templates
-from instance_crf.crf.potentials import CUES, box_masks
+from instance_crf.crf.potentials import CUES
 from instance_crf.data.label_io import atomic_path
 from instance_crf.evaluation.toolkit.person_maps import (
     PERSON_MAP_METRICS,
@@ -58,6 +58,7 @@ from instance_crf.evaluation.toolkit.person_maps import (
     summarize,
     tight_boxes,
 )
+from instance_crf.evaluation.toolkit.person_pictures import draw_people, number_truth
 from instance_crf.evaluation.toolkit.photographs import (
     REGIONS,
     Inputs,
@@ -65,13 +66,17 @@ from instance_crf.evaluation.toolkit.photographs import (
     find_photographs,
     read_photograph,
 )
+from instance_crf.own_models.rules import (
+    NEAREST,
+    SIMPLE_RULES,
+    Preference,
+    box_owners,
+    by_centre,
+)
 from instance_crf.structures import PartInstances
-from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import (
     draw_detections,
-    draw_part_instances,
     make_sheet,
-    object_color,
 )
 
 GROUPS = ("simple", "joint", "factored", "cues", "terms", "reach", "nobody", "boxes", "oracle")
@@ -79,43 +84,15 @@ Method = Callable[[Photograph], tuple[Tensor, Tensor]]
 """-> (H, W) int64 person map, 0 nobody, i + 1 detection i; (H, W) bool foreground."""
 
 
-def simple_rule(preference: Callable[[Photograph], Tensor]) -> Method:
-    """Each foreground pixel to the most preferred of the boxes that it lies in.
-
-    ``preference`` gives (D, H, W), or (D, 1, 1) where it is the same everywhere.
-    """
+def simple_rule(preference: Preference) -> Method:
+    """Each foreground pixel to the most preferred of the boxes that it lies in."""
 
     def method(photo: Photograph) -> tuple[Tensor, Tensor]:
+        boxes, scores = torch.from_numpy(photo.boxes), torch.from_numpy(photo.scores)
         foreground = photo.foreground()
-        if not len(photo.boxes):
-            return torch.zeros(photo.size, dtype=torch.int64), foreground
-        inside = box_masks(torch.from_numpy(photo.boxes), *photo.size).permute(2, 0, 1)
-        best, owner = torch.where(inside, preference(photo), -torch.inf).max(0)
-        return torch.where(foreground & (best > -torch.inf), owner + 1, 0), foreground
+        return box_owners(preference, boxes, scores, foreground), foreground
 
     return method
-
-
-def score(photo: Photograph) -> Tensor:
-    """(D, 1, 1)."""
-    return torch.from_numpy(photo.scores)[:, None, None]
-
-
-def smallness(photo: Photograph) -> Tensor:
-    """(D, 1, 1)."""
-    boxes = torch.from_numpy(photo.boxes)
-    return -(boxes[:, 2:] - boxes[:, :2]).prod(1)[:, None, None]
-
-
-def nearness(photo: Photograph) -> Tensor:
-    """(D, H, W) to the centre of the box, in half widths and heights of it."""
-    boxes = torch.from_numpy(photo.boxes)
-    x, y = (torch.arange(length) + 0.5 for length in reversed(photo.size))
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    across, down = (
-        ((at - centre[:, i, None]) / half[:, i, None]) ** 2 for i, at in enumerate((x, y))
-    )
-    return -across[:, None, :] - down[:, :, None]
 
 
 def joint() -> Method:
@@ -148,7 +125,7 @@ def factored(**options) -> Method:
 
 def true_identity(photo: Photograph) -> tuple[Tensor, Tensor]:
     """The true person where the truth has one whose box was found; else the nearest centre."""
-    owner, foreground = simple_rule(nearness)(photo)
+    owner, foreground = simple_rule(by_centre)(photo)
     found = np.append(0, match_boxes(photo.boxes, tight_boxes(photo.truth)) + 1)
     true = torch.from_numpy(found[np.maximum(photo.truth, 0)])
     return torch.where(foreground & (true > 0), true, owner), foreground
@@ -177,12 +154,7 @@ class Row:
         )
 
 
-NEAREST = "nearest box centre"
-SIMPLE = {
-    "best-scoring box wins": simple_rule(score),
-    NEAREST: simple_rule(nearness),
-    "smallest box": simple_rule(smallness),
-}
+SIMPLE = {name: simple_rule(preference) for name, preference in SIMPLE_RULES.items()}
 
 
 def make_rows() -> list[Row]:
@@ -344,21 +316,12 @@ def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
         pixels = photo.image.round().byte().permute(1, 2, 0).numpy()
         _, boxes, scores, _ = photo.with_inputs(Inputs()).crf_inputs()
         maps = [judge(row, photo)[0] for row in columns]
-        owner = match_boxes(photo.with_inputs(Inputs()).boxes, tight_boxes(photo.truth)) + 1
-        # True people without a box have numbers, and colours, of their own.
-        owner = np.where(owner, owner, len(boxes) + 1 + np.arange(len(owner)))
-        maps.append(np.append(0, owner)[np.maximum(photo.truth, 0)])
-        largest = max(int(each.max()) for each in maps)
-        people = PartTaxonomy(
-            [str(i + 1) for i in range(max(largest, 1))],
-            ["person"],
-            part_colors=[object_color(i + 1) for i in range(max(largest, 1))],
-        )
+        maps.append(number_truth(photo.truth, photo.with_inputs(Inputs()).boxes))
         size = (pixels.shape[1], pixels.shape[0])
         line = [draw_detections(pixels, boxes.numpy(), scores.tolist())]
         for each in maps:
             small = cv2.resize(each.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
-            line.append(draw_part_instances(pixels, small, small, people, alpha=0.5))
+            line.append(draw_people(pixels, small))
         lines.append(line)
         names.append(photo.name)
     titles = ["photograph", *(row.name for row in columns), "truth"]

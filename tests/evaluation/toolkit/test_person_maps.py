@@ -96,3 +96,12 @@ def test_refusals():
         compare_person_maps(PREDICTED, TRUTH.T, BOXES, SCORES)
     with pytest.raises(ValueError, match="person 2 of 1 boxes"):
         compare_person_maps(PREDICTED, TRUTH, BOXES[:1], SCORES[:1])
+
+
+def test_many_samples_are_those_of_few():
+    counts = [compare_person_maps(PREDICTED, TRUTH, BOXES, SCORES * f) for f in (1, 0.5)]
+    counts.append(compare_person_maps(TRUTH, TRUTH, BOXES, SCORES * 0.7))
+    many = bootstrap(counts, 250)
+    assert many.shape == (250, 4) and len(np.unique(many[:, 1])) > 2
+    assert np.array_equal(many[:60], bootstrap(counts, 60))
+    assert np.array_equal(many[100:130], bootstrap(counts, 130)[100:])

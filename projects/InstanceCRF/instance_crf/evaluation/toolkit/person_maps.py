@@ -35,6 +35,7 @@ PERSON_MAP_METRICS = ("AP50", "mIoU", "contested", "answered")
 """The columns of `summarize` and `bootstrap`, in percent."""
 
 _IOU = 0.5
+_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,10 @@ def bootstrap(counts: Sequence[PersonMapCounts], samples: int, seed: int = 0) ->
     Equal seeds draw equal samples: differences between two systems are paired.
     """
     drawn = np.random.default_rng(seed).integers(len(counts), size=(samples, len(counts)))
-    return _weighted(counts, np.stack([np.bincount(d, minlength=len(counts)) for d in drawn]))
+    times = np.stack([np.bincount(d, minlength=len(counts)) for d in drawn])
+    # Few samples at a time: each has a number for every person predicted.
+    pieces = [times[i : i + _SAMPLES] for i in range(0, samples, _SAMPLES)]
+    return np.concatenate([_weighted(counts, piece) for piece in pieces])
 
 
 def _weighted(counts: Sequence[PersonMapCounts], times: NDArray) -> NDArray:

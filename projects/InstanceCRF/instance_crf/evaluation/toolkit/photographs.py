@@ -29,6 +29,7 @@ __all__ = [
     "Inputs",
     "Photograph",
     "find_photographs",
+    "partly_annotated",
     "read_photograph",
 ]
 
@@ -121,10 +122,7 @@ def find_photographs(folder: Path) -> list[dict]:
             f"{folder / 'boxes'} has {len(boxes)} JSON files; it must have one."
         )
     detections = json.loads(boxes[0].read_text())
-    partial, table = set(), folder / "photos.csv"
-    if table.is_file():
-        with table.open(newline="") as file:
-            partial = {r["name"] for r in csv.DictReader(file) if r["truth_partial"] == "1"}
+    partial = partly_annotated(folder)
     photographs = []
     for truth in truths:
         name = truth.name.removesuffix("_persons.png")
@@ -139,6 +137,22 @@ def find_photographs(folder: Path) -> list[dict]:
         found = {"photo": photo, "q": q, "truth": truth, "detections": detections[name]}
         photographs.append({"name": name, "truth_complete": name not in partial, **found})
     return photographs
+
+
+def partly_annotated(folder: Path) -> set[str]:
+    """The photographs in which some people are not annotated, by ``photos.csv`` if there is one.
+
+    Raises:
+        ValueError: a table without the columns name and truth_partial.
+    """
+    table = folder / "photos.csv"
+    if not table.is_file():
+        return set()
+    with table.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"name", "truth_partial"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{table} must have the columns name and truth_partial.")
+        return {row["name"] for row in rows if row["truth_partial"] == "1"}
 
 
 def read_photograph(found: dict, side: int) -> Photograph:
