@@ -184,6 +184,21 @@ def test_evidence_decides(image, logits):
     assert torch.equal(masked.object_map, told.object_map)
 
 
+def test_keypoints_decide(image, logits):
+    """In pixels of the image, which is larger than the working size."""
+    large = np.asarray(Image.fromarray(image).resize((256, 192), Image.Resampling.NEAREST))
+    keypoints = np.array(
+        [[[2 * x, 2 * y, 1] for y in (20, 40, 60, 80)] for x in (30, 60)], np.float32
+    )
+    common = {"part_logits": logits, "parts": PARTS, "working_size": 128}
+    boxes = {"boxes": 2 * BOXES, "scores": SCORES}
+    plain = parse(large, detections=boxes, **common)
+    posed = parse(large, detections={**boxes, "keypoints": keypoints}, **common)
+    column = (slice(40, 160), slice(116, 122))
+    assert (plain.object_map[column] == 1).all()
+    assert (posed.object_map[column] == 2).float().mean() > 0.9
+
+
 def test_rows_of_identity_are_those_of_the_detections_given(image, logits):
     boxes = np.concatenate([[[5, 5, 5, 50]], BOXES[:1], [[500, 5, 600, 50]], BOXES[1:]])
     scores = np.array([0.99, 0.9, 0.95, 0.8])

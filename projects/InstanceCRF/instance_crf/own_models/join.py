@@ -188,8 +188,7 @@ class Join:
         picture = picture.permute(2, 0, 1).to(device)
         small = F.interpolate(picture[None], small_size, mode="bilinear", antialias=True)[0]
         q = to_q(scores, small_size, num_parts, smoothing=self.smoothing, lut=lut, image_size=size)
-        down, across = (less / length for less, length in zip(small_size, size, strict=True))
-        boxes = (found.boxes * torch.tensor([across, down] * 2)).to(device)
+        boxes = (found.boxes * _scale(size, small_size)).to(device)
         return Problem(
             picture=picture,
             small=small.float(),
@@ -197,7 +196,7 @@ class Join:
             boxes=boxes,
             classes=classes.to(device),
             detections=found,
-            evidence=_evidence(found, scores, identity, small_size),
+            evidence=_evidence(found, scores, identity, size, small_size),
             taxonomy=taxonomy,
             doubts=tuple(f"{path or 'the image'}: {doubt}" for doubt in suspicious(q, boxes)),
         )
@@ -234,20 +233,31 @@ def _ask(value: Any, pixels: np.ndarray, path: Path | None) -> Any:
 
 
 def _evidence(
-    found: Detections, scores: PartScores, identity: Any, size: tuple[int, int]
+    found: Detections,
+    scores: PartScores,
+    identity: Any,
+    image_size: tuple[int, int],
+    size: tuple[int, int],
 ) -> Tensor | None:
     """(D, h, w) the product of all that says whose a pixel looks like; None if nothing does."""
-    device = scores.values.device
     known = []
     if found.masks is not None:
-        known.append(mask_evidence(found.masks.to(device), size))
+        known.append(mask_evidence(found.masks, size))
     if found.keypoints is not None:
-        known.append(keypoint_evidence(found.keypoints, found.boxes, size).to(device))
+        scale = _scale(image_size, size)
+        keypoints = torch.cat([found.keypoints[..., :2] * scale[:2], found.keypoints[..., 2:]], 2)
+        known.append(keypoint_evidence(keypoints, found.boxes * scale, size))
     if scores.votes is not None and len(found):
-        known.append(_resized(scores.votes(found.boxes), size, scores.align_corners).to(device))
+        known.append(_resized(scores.votes(found.boxes), size, scores.align_corners))
     if identity is not None:
-        known.append(_resized(_rows_of(identity, found).to(device), size, False))
-    return reduce(torch.mul, known) if known else None
+        known.append(_resized(_rows_of(identity, found), size, False))
+    return reduce(torch.mul, (each.to(scores.values.device) for each in known)) if known else None
+
+
+def _scale(image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """(4,) from x1 y1 x2 y2 in pixels of the image to the working size's."""
+    down, across = (less / length for less, length in zip(size, image_size, strict=True))
+    return torch.tensor([across, down] * 2)
 
 
 def _rows_of(identity: Any, found: Detections) -> Tensor:
