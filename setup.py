@@ -53,6 +53,7 @@ setup(
     packages=find_packages(where=SOURCE, include=["instance_crf", "instance_crf.*"]),
     package_dir={"": SOURCE},
     install_requires=CORE,
+    entry_points={"console_scripts": ["instance-crf=instance_crf.cli:main"]},
     extras_require={"train": TRAIN, "eval": EVAL, "viz": VIZ, "models": MODELS, "dev": DEV},
     classifiers=[
         "Programming Language :: Python :: 3",

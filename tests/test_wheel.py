@@ -6,6 +6,7 @@ the one that runs the tests, so that nothing is downloaded.
 
 import json
 import os
+import pkgutil
 import re
 import runpy
 import shutil
@@ -20,7 +21,8 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from instance_crf.data.label_io import write_object_map, write_part_map
+from instance_crf.cli import main
+from instance_crf.data.label_io import read_object_map, write_object_map, write_part_map
 from instance_crf.evaluation import Parsing, export_predictions
 from instance_crf.taxonomies.schema import PartTaxonomy
 
@@ -56,6 +58,12 @@ def lower_bounds(lines):
 
 def test_the_core_is_light(setup_arguments):
     assert set(lower_bounds(setup_arguments["install_requires"])) == LIGHT
+
+
+def test_the_command_is_installed(setup_arguments):
+    (script,) = setup_arguments["entry_points"]["console_scripts"]
+    name, place = script.split("=")
+    assert name == "instance-crf" and pkgutil.resolve_name(place) is main
 
 
 def test_requirements_files_agree_with_the_extras(setup_arguments):
@@ -265,6 +273,35 @@ def test_evaluation_there_as_here(light_python, saved, format_name):
         numbers[name] = json.loads(path.read_text())["results"]
     assert numbers["there"] == numbers["here"]
     assert 10 < numbers["there"]["part_seg"]["mIoU"] < 90
+
+
+@pytest.mark.slow
+def test_the_command_there_as_here(light_python, tmp_path):
+    here = command(sys.executable, "-m", "instance_crf", "taxonomies", cwd=ROOT)
+    assert "mhp_v2" in here
+    for start in ([light_python.with_name("instance-crf")], [light_python, "-Im", "instance_crf"]):
+        assert command(*start, "taxonomies", cwd=tmp_path) == here
+        assert command(*start, "--help", cwd=tmp_path).startswith("usage: instance-crf")
+
+
+@pytest.mark.slow
+def test_parsing_there(light_python, tmp_path):
+    """Parts and boxes in files need no library; pictures do, and are left out."""
+    parts = np.zeros((60, 80), np.uint8)
+    parts[5:55, 20:50] = 1 + np.arange(50)[:, None] * 3 // 50
+    write_part_map(tmp_path / "parts/a.png", parts)
+    write_part_map(tmp_path / "photos/a.png", 80 * parts)
+    (tmp_path / "taxonomy.json").write_text(json.dumps(TAXONOMY.to_dict()))
+    boxes = {"a.png": {"boxes": [[20, 5, 50, 55]], "scores": [0.9]}}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    command(
+        *(light_python.with_name("instance-crf"), "parse", "photos", "--parts", "parts"),
+        *("--detector", "coco:boxes.json", "--taxonomy", "taxonomy.json", "--output", "out"),
+        cwd=tmp_path,
+    )
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"a.json", "a.png", "a_parts.png", "settings.json"}
+    assert (read_object_map(tmp_path / "out/a.png") == (parts > 0)).mean() > 0.98
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ and after mean-field.
 from __future__ import annotations
 
 import argparse
-import glob
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 import instance_crf
 from instance_crf.config import check_datasets, load_config
+from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
 from instance_crf.predictor import PartInstancePredictor
 from instance_crf.results.files import (
@@ -42,7 +42,7 @@ from instance_crf.results.files import (
 from instance_crf.taxonomies.schema import PartTaxonomy
 from instance_crf.visualization import ROW_TITLES, draw_evidence, draw_row, make_sheet
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+RESULTS = (".png", "_parts.png", "_objects.png", ".json", "_evidence.png")
 THRESHOLD_KEY = "MODEL.INSTANCE_CRF.DETECTIONS.SCORE_THRESH"
 
 
@@ -76,41 +76,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.batch_size < 1:
         parser.error(f"--batch-size is {args.batch_size}; it must be at least 1")
     return args
-
-
-def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
-    """The files that the arguments name, each once, folders and patterns expanded.
-
-    Raises:
-        FileNotFoundError: an argument names nothing.
-        ValueError: two files whose results would have one name, or one that the results in the
-            folder ``output`` would overwrite.
-    """
-    files: dict[Path, None] = {}
-    for argument in inputs:
-        path = Path(argument).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.exists():
-            found = [path]
-        else:
-            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
-            found = [p for p in found if p.is_file()]
-        if not found:
-            kinds = " ".join(IMAGE_SUFFIXES)
-            raise FileNotFoundError(f"--input {argument} names no image (in folders: {kinds})")
-        files.update(dict.fromkeys(found))
-    by_stem: dict[str, Path] = {}
-    for path in files:
-        other = by_stem.setdefault(path.stem, path)
-        if other != path:
-            raise ValueError(
-                f"the results of {other} and {path} would both be named {path.stem!r}: run them "
-                "one after the other, with two --output folders"
-            )
-        if path.parent.resolve() == output.resolve():
-            raise ValueError(f"{path} lies in the --output folder: name another for the results")
-    return list(files)
 
 
 def read_batches(
@@ -178,7 +143,8 @@ def write_evidence(
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 if a file could not be read."""
     args = parse_args(argv)
-    files = find_images(args.input, args.output)
+    files = find_images(args.input)
+    check_result_names(files, args.output, RESULTS)
     instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from instance_crf.evaluation import METRICS, PartParsingMetrics
+from instance_crf.evaluation.toolkit.command import read_list
 from instance_crf.evaluation.toolkit.export import export_predictions
 from instance_crf.evaluation.toolkit.formats.cihp import CIHPTruth
 from instance_crf.evaluation.toolkit.formats.coco import write_coco_truth
@@ -214,7 +215,7 @@ def test_wrong_arguments(tmp_path, capsys):
     for content, message in (("a\na\n", "has an image twice"), ("\n", "is empty")):
         listed.write_text(content)
         with pytest.raises(ValueError, match=message):
-            tool.read_list(listed)
+            read_list(listed)
 
 
 def test_taxonomies_by_name(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["default_workers", "parallel_map", "progress_bar"]
+__all__ = ["default_workers", "parallel_map", "print_beside_bar", "progress_bar"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,10 +22,12 @@ def default_workers() -> int:
 
 
 @contextmanager
-def progress_bar(total: int, description: str) -> Iterator[Callable[[int], object]]:
+def progress_bar(
+    total: int, description: str, *, least: int = 50
+) -> Iterator[Callable[[int], object]]:
     """Give a function that says how many more of ``total`` images are done, which moves a bar.
 
-    There is no bar where tqdm is not installed, and none for fewer than 50 images.
+    There is no bar where tqdm is not installed, and none for fewer than ``least`` images.
     """
     try:
         from tqdm import tqdm
@@ -33,8 +36,18 @@ def progress_bar(total: int, description: str) -> Iterator[Callable[[int], objec
     if tqdm is None:
         yield lambda count: None
     else:
-        with tqdm(total=total, desc=description, unit="image", disable=total < 50) as bar:
+        with tqdm(total=total, desc=description, unit="image", disable=total < least) as bar:
             yield bar.update
+
+
+def print_beside_bar(line: str) -> None:
+    """Print to the error output, above the bar if there is one."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print(line, file=sys.stderr)
+    else:
+        tqdm.write(line, file=sys.stderr)
 
 
 def parallel_map(

@@ -1,0 +1,61 @@
+"""The command ``instance-crf taxonomies``: what ids mean."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .registry import TAXONOMY_NAMES, get_taxonomy, read_taxonomy
+from .schema import PartTaxonomy
+
+__all__ = ["add_arguments", "run", "taxonomy_of"]
+
+EXAMPLES = """\
+examples:
+  instance-crf taxonomies                       the names
+  instance-crf taxonomies cihp                  its ids, parts, colours, left and right
+  instance-crf taxonomies cihp --json > my.json  to edit, and to name as --taxonomy my.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "What the ids of a part model or a data set mean: parts, colours, owners."
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "taxonomy", nargs="?", metavar="NAME|FILE.json", help="show this one; default: list all"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="as a JSON, which --taxonomy takes everywhere"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """
+    Raises:
+        FileNotFoundError, ValueError: no such taxonomy; a broken file.
+    """
+    if args.json:
+        print(json.dumps(_content(args.taxonomy), indent=2, ensure_ascii=False))
+        return 0
+    from .listing import format_taxonomies, format_taxonomy
+
+    print(format_taxonomy(taxonomy_of(args.taxonomy)) if args.taxonomy else format_taxonomies())
+    return 0
+
+
+def taxonomy_of(name: str) -> PartTaxonomy:
+    """The taxonomy that a name or a JSON file stands for.
+
+    Raises:
+        FileNotFoundError, ValueError: no such taxonomy; a broken file.
+    """
+    path = Path(name)
+    is_file = path.suffix.lower() == ".json" or path.is_file()
+    return read_taxonomy(path) if is_file else get_taxonomy(name)
+
+
+def _content(name: str | None) -> dict:
+    if name:
+        return taxonomy_of(name).to_dict()
+    return {name: get_taxonomy(name).to_dict() for name in TAXONOMY_NAMES}
