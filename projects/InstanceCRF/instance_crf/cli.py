@@ -20,15 +20,15 @@ __all__ = ["COMMANDS", "main", "main_of"]
 #: Name -> its module and what it does.
 COMMANDS = {
     "parse": (
-        ".cli_parse",
+        ".commands.parse",
         "from photos, a part model and a detector: for every pixel a part and a person",
     ),
     "compare": (
-        ".own_models.compare",
+        ".commands.compare",
         "what the CRF changes, beside simpler ways to share the parts out among the boxes",
     ),
-    "evaluate": (".evaluation.toolkit.command", "measure saved predictions in any usual format"),
-    "taxonomies": (".taxonomies.command", "what the ids of a part model or a data set mean"),
+    "evaluate": (".commands.evaluate", "measure saved predictions in any usual format"),
+    "taxonomies": (".commands.taxonomies", "what the ids of a part model or a data set mean"),
 }
 EPILOG = """\
 examples:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from instance_crf.commands.evaluate import read_list
 from instance_crf.evaluation import METRICS, PartParsingMetrics
-from instance_crf.evaluation.toolkit.command import read_list
 from instance_crf.evaluation.toolkit.export import export_predictions
 from instance_crf.evaluation.toolkit.formats.cihp import CIHPTruth
 from instance_crf.evaluation.toolkit.formats.coco import write_coco_truth

@@ -26,9 +26,8 @@ from .methods import FACTORED, Method, make_methods, part_answer
 from .rules import NEAREST
 from .truth import Truth
 
-__all__ = ["RANKINGS", "Comparison", "format_tables", "person_map"]
+__all__ = ["Comparison", "format_tables", "person_map"]
 
-RANKINGS = ("share", "detection")
 """Scores that mean the same for all methods, of `structures.SCORE_NAMES`."""
 LEAST_IMAGES = 10
 """Of fewer, an interval says nothing."""
@@ -56,7 +55,7 @@ class Comparison:
     """Methods against the truth, image by image.
 
     Args:
-        ranking: one of :data:`RANKINGS`.
+        ranking: "share" or "detection".
         protocol: of the APs of parts.
         ablation: see `make_methods`.
         samples: of the bootstrap.

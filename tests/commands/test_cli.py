@@ -15,7 +15,7 @@ from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.evaluation import Parsing, export_predictions
 from instance_crf.taxonomies import TAXONOMY_NAMES, PartTaxonomy, get_taxonomy, read_taxonomy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TAXONOMY = PartTaxonomy(part_names=("head", "body", "legs"))
 SIZE = (48, 72)
 

@@ -8,16 +8,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data.find_images import find_images
 from ..data.label_io import atomic_path
 from ..data.parallel import print_beside_bar, progress_bar
 from ..evaluation.protocols import PROTOCOLS
-from .arguments import add_input_arguments, load_inputs, read_groups
-from .compare_pictures import SketchBook
-from .comparison import RANKINGS, Comparison, format_tables
-from .join import Join
-from .truth import TRUTH_FORMATS, TruthFolder, open_truth
+from ..evaluation.toolkit.formats import TRUTH_READERS
+from .models import add_model_arguments, load_models, read_groups
+
+if TYPE_CHECKING:  # they import torch, which arguments and help need not wait for
+    from ..own_models.compare_pictures import SketchBook
+    from ..own_models.comparison import Comparison
+    from ..own_models.truth import TruthFolder
 
 __all__ = ["add_arguments", "run"]
 
@@ -55,13 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of the command."""
     parser.description = DESCRIPTION
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, folders, patterns")
-    add_input_arguments(parser)
+    add_model_arguments(parser)
     truth = parser.add_argument_group("truth")
     truth.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of truth")
     truth.add_argument(
         "--truth-format",
-        choices=TRUTH_FORMATS,
-        default=TRUTH_FORMATS[0],
+        choices=("persons", *TRUTH_READERS),
+        default="persons",
         help="persons (the default): whole people, NAME_persons.png with ids 1..n, 0 nobody, 255 "
         "(16 bits: 65535) does not count, and photos.csv with the columns name and truth_partial, "
         "1 where some people are not annotated, if there are any such photos; the others: parts, "
@@ -75,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth.add_argument(
         "--truth-merge", metavar="GROUPS", help="coarser parts, as --merge, of the truth"
     )
-    parser.add_argument("--ranking", choices=RANKINGS, default=RANKINGS[0], help="default: share")
+    parser.add_argument("--ranking", choices=_RANKING_WORDS, default="share", help="default: share")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="sds", help="of the APs of parts (default sds)"
     )
@@ -104,6 +107,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         OSError, ImportError, ValueError: about all photos together.
     """
+    from ..own_models.compare_pictures import SketchBook
+    from ..own_models.comparison import Comparison
+    from ..own_models.truth import open_truth
+
     if args.pictures < 0:
         raise ValueError(f"--pictures is {args.pictures}; it must be 0 or more.")
     if args.pictures and args.output is None:
@@ -163,7 +170,9 @@ def _compare_all(
     args: argparse.Namespace, photos: Sequence[Path], truth: TruthFolder, comparison: Comparison
 ) -> dict[str, str]:
     """Photo -> why it could not be compared."""
-    parts, detector, taxonomy, merge = load_inputs(args)
+    from ..own_models.join import Join
+
+    parts, detector, taxonomy, merge = load_models(args)
     join = Join(
         kind="prob",  # unless the part model says otherwise
         parts=taxonomy,
@@ -171,8 +180,7 @@ def _compare_all(
         working_size=args.size,
         least_score=args.least_score,
     )
-    if taxonomy is not None:
-        truth.check_parts(taxonomy.merge(merge, rest="background")[0] if merge else taxonomy)
+    truth.check_parts(taxonomy.merge(merge, rest="background")[0] if merge else taxonomy)
     failed = {}
     with progress_bar(len(photos), "Comparing", least=2) as advance:
         for photo in photos:
@@ -195,6 +203,8 @@ def _compare_all(
 
 def _report(args: argparse.Namespace, comparison: Comparison, failed: dict[str, str]) -> None:
     """Print, and write if there is a folder for it."""
+    from ..own_models.comparison import format_tables
+
     with warnings.catch_warnings(record=True) as defects:
         warnings.simplefilter("always")
         rows = comparison.rows()

@@ -6,8 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
-from .registry import TAXONOMY_NAMES, get_taxonomy, read_taxonomy
-from .schema import PartTaxonomy
+from ..taxonomies import (
+    TAXONOMY_NAMES,
+    PartTaxonomy,
+    format_taxonomies,
+    format_taxonomy,
+    get_taxonomy,
+    is_taxonomy_name,
+    known_taxonomy,
+    read_taxonomy,
+)
 
 __all__ = ["add_arguments", "run", "taxonomy_of"]
 
@@ -38,9 +46,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_content(args.taxonomy), indent=2, ensure_ascii=False))
         return 0
-    from .listing import format_taxonomies, format_taxonomy
-
-    print(format_taxonomy(taxonomy_of(args.taxonomy)) if args.taxonomy else format_taxonomies())
+    if args.taxonomy is None:
+        print(format_taxonomies())
+        return 0
+    named = is_taxonomy_name(args.taxonomy)
+    background = known_taxonomy(args.taxonomy).background if named else "first"
+    print(format_taxonomy(taxonomy_of(args.taxonomy), background))
     return 0
 
 

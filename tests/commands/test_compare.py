@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from instance_crf.commands import compare
 from instance_crf.evaluation.toolkit.person_maps import PERSON_MAP_METRICS, PersonMapCounts
-from instance_crf.own_models import compare
 from instance_crf.own_models.compare_pictures import SketchBook
 from instance_crf.own_models.comparison import Comparison, person_map
 from instance_crf.own_models.inputs import Detections

@@ -1,6 +1,5 @@
 """`instance-crf parse`, as it is typed: files in, files out, whatever stops it."""
 
-import argparse
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from PIL import Image
 
 import instance_crf
 from instance_crf.cli import main
-from instance_crf.cli_parse import add_model_arguments, read_groups
 from instance_crf.data.label_io import write_part_map
 from instance_crf.own_models.batch_folder import RESULT_ENDINGS
 from instance_crf.taxonomies import PartTaxonomy
@@ -216,45 +214,6 @@ def test_parts_without_names(saved, capsys):
     argv = arguments(saved)
     assert main(argv[: argv.index("--taxonomy")]) == 1
     assert "add --taxonomy" in capsys.readouterr().err
-
-
-def test_options_are_plain_values():
-    parser = argparse.ArgumentParser()
-    add_model_arguments(parser)
-    texts = ("a=1", "b=0.5", "c=true", "d=False", "e=none", "f=[1, 2]", "g=x=y", "h=cuda:0", "i=")
-    argv = ["--parts", "p", "--detector", "d"]
-    argv += [part for text in texts for part in ("--option", text)]
-    assert dict(parser.parse_args(argv).option) == {
-        **{"a": 1, "b": 0.5, "c": True, "d": False, "e": None},
-        **{"f": [1, 2], "g": "x=y", "h": "cuda:0", "i": ""},
-    }
-
-
-def test_groups(tmp_path):
-    assert read_groups("a = b, c d;e=f;") == {"a": ["b", "c d"], "e": ["f"]}
-    for wrong, message in (
-        ("a", "not like"),
-        ("a=", "not like"),
-        ("=b", "not like"),
-        ("a=b,,c", "not like"),
-        ("a=b;a=c", "'a' twice"),
-        (" ; ", "no group"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            read_groups(wrong)
-    path = tmp_path / "groups.json"
-    with pytest.raises(FileNotFoundError, match=r"groups\.json"):
-        read_groups(str(path))
-    for text, message in (
-        ("{", "not JSON"),
-        ("[]", "must hold"),
-        ("{}", "must hold"),
-        ('{"a": "b"}', "'a' must be a list"),
-        ('{"a": [1]}', "'a' must be a list"),
-    ):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            read_groups(str(path))
 
 
 def start(argv):

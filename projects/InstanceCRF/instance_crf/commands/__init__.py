@@ -1,0 +1,1 @@
+"""The commands of ``instance-crf``, a module each; :mod:`instance_crf.cli` runs them."""
