@@ -111,9 +111,10 @@ def _by_labels(name: str, id2label: dict[int, str], background: str | None):
 
     taxonomy, background = taxonomy_from_id2label(id2label, background=background)
     if background == "none":
+        names = ", ".join(taxonomy.part_names)
         raise ValueError(
-            f"hf:{name}: none of its labels is called background ({', '.join(taxonomy.part_names)}). "
-            "Say where it is, background='first' or 'last', and name the parts: taxonomy=."
+            f"hf:{name}: none of its labels is called background ({names}). Say where it is, "
+            "background='first' or 'last', and name the parts: taxonomy=."
         )
     return taxonomy, background
 
