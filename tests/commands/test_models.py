@@ -70,7 +70,7 @@ def test_inputs(tmp_path):
     assert load(*given, "--taxonomy", "cihp")[3] is None
     with pytest.raises(ValueError, match="Unknown part 'nose'"):
         load(*given, "--taxonomy", "cihp", "--merge", "head=nose")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="no taxonomy"):
         load(*given, "--taxonomy", "nobody's")
     with pytest.raises(SystemExit):
         load(*given, "--option", "align_corners")

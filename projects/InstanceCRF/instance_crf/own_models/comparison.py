@@ -28,7 +28,6 @@ from .truth import Truth
 
 __all__ = ["Comparison", "format_tables", "person_map"]
 
-"""Scores that mean the same for all methods, of `structures.SCORE_NAMES`."""
 LEAST_IMAGES = 10
 """Of fewer, an interval says nothing."""
 
@@ -55,7 +54,7 @@ class Comparison:
     """Methods against the truth, image by image.
 
     Args:
-        ranking: "share" or "detection".
+        ranking: "share" or "detection", scores that mean the same for all methods.
         protocol: of the APs of parts.
         ablation: see `make_methods`.
         samples: of the bootstrap.
