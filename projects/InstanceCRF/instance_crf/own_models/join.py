@@ -170,16 +170,16 @@ class Join:
         """Read everything, bring it to the working size, look for what is unlikely."""
         pixels, path = read_picture(image)
         size = pixels.shape[:2]
-        source = scores
+        known = getattr(scores, "taxonomy", None)
         scores = read_part_scores(
-            _ask(source, pixels, path),
+            _ask(scores, pixels, path),
             self.kind,
             background=self.background,
             align_corners=self.align_corners,
             person_logit=_ask(person_logit, pixels, path),
         )
         _check_shape(scores, size)
-        taxonomy, num_parts, lut = self._taxonomy(scores.taxonomy or getattr(source, "taxonomy", None))
+        taxonomy, num_parts, lut = self._taxonomy(scores.taxonomy or known)
         found, classes = self._detections(_ask(detections, pixels, path), size, taxonomy)
 
         scale = min(1.0, self.working_size / max(size))
