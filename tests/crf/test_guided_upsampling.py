@@ -56,12 +56,12 @@ def by_hand(labelling, small, picture, sigma):
         for x in range(width):
             v, u = (y + 0.5) * h / height - 0.5, (x + 0.5) * w / width - 0.5
             total = 0
-            for i in range(int(np.floor(v)) - 1, int(np.floor(v)) + 3):
-                for j in range(int(np.floor(u)) - 1, int(np.floor(u)) + 3):
+            for i in range(int(np.floor(v)), int(np.floor(v)) + 2):
+                for j in range(int(np.floor(u)), int(np.floor(u)) + 2):
                     a, b = min(max(i, 0), h - 1), min(max(j, 0), w - 1)
                     distance = ((small[:, a, b] - picture[:, y, x]) ** 2).sum()
                     alike = np.exp(-distance / (2 * sigma**2)) + 1e-3
-                    weight = max(0, 1 - abs(i - v) / 2) * max(0, 1 - abs(j - u) / 2) * alike
+                    weight = (1 - abs(i - v)) * (1 - abs(j - u)) * alike
                     means[y, x] += weight * table[a, b]
                     total += weight
             means[y, x] /= total
@@ -95,14 +95,12 @@ def test_a_picture_of_the_working_size_is_answered_as_it_is(labelling, small):
         assert torch.equal(ours, theirs.to(ours.dtype))
 
 
-def test_weights_of_a_plain_picture_are_a_tent():
+def test_weights_of_a_plain_picture_are_bilinear():
     rows, columns = torch.tensor([2.25]), torch.tensor([3.0])
     grey = torch.full((6 * 7, 3), 90.0)
     index, weights = joint_bilateral_weights(rows, columns, grey[:1], grey, (6, 7), 20.0)
-    assert index.view(4, 4)[:, 0].tolist() == [7 + 2, 14 + 2, 21 + 2, 28 + 2]
-    down = torch.tensor([0.375, 0.875, 0.625, 0.125]) / 2
-    across = torch.tensor([0.5, 1.0, 0.5, 0.0]) / 2
-    torch.testing.assert_close(weights.view(4, 4), down[:, None] * across)
+    assert index.tolist() == [[2 * 7 + 3, 2 * 7 + 4, 3 * 7 + 3, 3 * 7 + 4]]
+    torch.testing.assert_close(weights, torch.tensor([[0.75, 0.0, 0.25, 0.0]]))
 
 
 def test_borders_follow_the_picture():
