@@ -77,7 +77,7 @@ class BodyPix(Source):
         self.device = device
         self.taxonomy = get_taxonomy("bodypix")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, pixels: np.ndarray, path: Path | None = None) -> PartScores:
         """Logits of 24 parts and of a person, (24, h, w) and (1, h, w), corners aligned, and votes.
 
@@ -151,7 +151,7 @@ def _find_file(folder: Path, stride: int) -> Path:
 
 def _check(network: GraphModel, stride: int, device: torch.device | str) -> None:
     """Runs it once, on next to nothing."""
-    with torch.inference_mode():
+    with torch.no_grad():
         outputs = network(torch.zeros(1, 3, _TRIAL, _TRIAL, device=device))
     for name, channels in _CHANNELS.items():
         if outputs[name].shape[1] != channels:
