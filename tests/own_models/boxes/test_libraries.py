@@ -324,7 +324,7 @@ class TestCoco:
             ({"bbox": [10, 20, 5]}, r"Result 1 has the bbox \[10, 20, 5\]"),
             ({"bbox": None}, "1 of 2 results have a bbox"),
             ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, "1 of 2 results have a segmentation"),
-            ({"score": "high"}, "scores are"),
+            ({"score": "high"}, "scores cannot be read"),
             ({"keypoints": [1, 2, 1]}, "1 of 2 results have a keypoints"),
         ],
     )

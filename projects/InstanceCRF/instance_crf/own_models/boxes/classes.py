@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...taxonomies import PartTaxonomy
 from ..inputs import Detections
-from .convert import numbers
+from ..tensors import as_tensor
 
 __all__ = ["SAME_NAMES", "class_table", "name_classes", "select_classes"]
 
@@ -93,7 +93,7 @@ def name_classes(
         return _all_alike(known, count)
     names = _as_names(labels)
     if names is None:
-        names = _look_up(numbers(labels, "labels"), count, table)
+        names = _look_up(as_tensor(labels, "labels"), count, table)
     if len(names) != count:
         raise ValueError(f"There are {count} boxes, but {len(names)} labels.")
     return names, known

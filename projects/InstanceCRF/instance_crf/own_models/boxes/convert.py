@@ -1,42 +1,21 @@
-"""Arrays of any library as tensors on the CPU, and boxes of masks.
+"""Boxes, scores, masks and keypoints of any library as tensors on the CPU.
 
 Letters: D detections; H, W size of the image.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_boxes", "as_floats", "as_keypoints", "as_masks", "boxes_of_masks", "numbers"]
+from ..tensors import as_tensor
 
-
-def numbers(values, name: str) -> Tensor:
-    """An array, tensor or nested list as a tensor on the CPU, of its own type.
-
-    Raises:
-        ValueError: not numbers; names ``name``.
-    """
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    try:
-        if isinstance(values, (list, tuple)):
-            values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]
-        array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"The {name} cannot be read as an array of numbers: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"The {name} are {array.dtype}; they must be numbers.")
-    plain = {"f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind)
-    if plain and array.dtype not in (np.uint8, np.float32, np.float16):
-        array = array.astype(plain)  # torch does not have all of NumPy's types
-    return torch.from_numpy(array.copy())
+__all__ = ["as_boxes", "as_floats", "as_keypoints", "as_masks", "boxes_of_masks"]
 
 
 def as_floats(values, name: str) -> Tensor:
     """Numbers as float32 on the CPU; an empty list has shape (0,)."""
-    return numbers(values, name).float()
+    return as_tensor(values, name).cpu().float()
 
 
 def as_boxes(values) -> Tensor:
@@ -69,7 +48,7 @@ def as_masks(values) -> Tensor:
     Raises:
         ValueError: another shape, or values outside [0, 1].
     """
-    masks = numbers(values, "masks")
+    masks = as_tensor(values, "masks").cpu()
     if masks.dim() == 4 and masks.shape[1] == 1:
         masks = masks[:, 0]
     if masks.dim() != 3:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..inputs import Detections
+from ..tensors import as_tensor
 from .classes import name_classes
-from .convert import boxes_of_masks, numbers
+from .convert import boxes_of_masks
 
 __all__ = ["matches", "read"]
 
@@ -72,7 +73,7 @@ def _masks(segmentation, segments, size: tuple[int, int]) -> Tensor:
             "The segmentation is a list of run lengths; leave return_coco_annotation out of "
             "post_process_instance_segmentation."
         )
-    maps = numbers(segmentation, "segmentation")
+    maps = as_tensor(segmentation, "segmentation").cpu()
     if tuple(maps.shape[-2:]) != size:
         height, width = size
         raise ValueError(

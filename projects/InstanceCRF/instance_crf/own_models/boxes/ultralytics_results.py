@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..inputs import Detections
+from ..tensors import as_tensor
 from .classes import name_classes
-from .convert import as_boxes, as_floats, as_keypoints, as_masks, numbers
+from .convert import as_boxes, as_floats, as_keypoints, as_masks
 
 __all__ = ["matches", "read", "without_letterbox"]
 
@@ -94,7 +95,7 @@ def _filled(polygons, size: tuple[int, int]) -> Tensor:
         if len(points) < 3:
             continue
         picture = Image.new("1", (size[1], size[0]))
-        corners = [(float(x), float(y)) for x, y in numbers(points, "polygon").tolist()]
+        corners = [(float(x), float(y)) for x, y in as_tensor(points, "polygon").tolist()]
         ImageDraw.Draw(picture).polygon(corners, fill=1)
         mask[:] = torch.from_numpy(np.array(picture))
     return masks

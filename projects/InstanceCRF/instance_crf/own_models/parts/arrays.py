@@ -5,7 +5,6 @@ Letters: C channels, h, w size of the model's output.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ...taxonomies.schema import IGNORE_LABEL, MAX_PARTS
 
-__all__ = ["ARGUMENTS", "Given", "as_tensor", "check_values", "guess_kind", "one_image"]
+__all__ = ["ARGUMENTS", "Given", "check_values", "guess_kind", "one_image"]
 
 ARGUMENTS = {"prob": "part_prob", "logits": "part_logits", "map": "part_map"}
 """The argument of ``parse`` that a kind comes from, for messages."""
@@ -42,21 +41,6 @@ class Given:
     background: str | None = None
     align_corners: bool | None = None
     person_logit: object = None
-
-
-def as_tensor(value) -> Tensor:
-    """A tensor of a tensor or an array, without a copy where that can be; nobody writes into it."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        # bfloat16 of another package has kind "V".
-        array = array.astype(np.float32)
-    if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return torch.from_numpy(array)
 
 
 def one_image(values: Tensor, kind: str) -> Tensor:
@@ -195,8 +179,7 @@ def _check_ids(values: Tensor) -> None:
             f"part_map is {values.dtype}; ids of parts are integers, 0 background. A model's "
             "numbers are part_prob or part_logits."
         )
-    ids = values.int()
-    least, most = int(ids.min()), int(ids.max())
+    least, most = (int(v) for v in values.aminmax())
     if least < 0 or most > IGNORE_LABEL:
         raise ValueError(
             f"part_map has ids {least}..{most}; they are 0..{MAX_PARTS}, and {IGNORE_LABEL} for "

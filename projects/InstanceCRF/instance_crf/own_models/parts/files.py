@@ -10,7 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...data.label_io import read_part_map
-from .arrays import ARGUMENTS, Given, as_tensor, guess_kind
+from ..tensors import as_tensor
+from .arrays import ARGUMENTS, Given, guess_kind
 
 __all__ = ["read_file"]
 
@@ -82,7 +83,7 @@ def _of_archive(path: Path, arrays: Mapping[str, np.ndarray], kind: str | None) 
 
 
 def _known_kind(path: Path, array: np.ndarray, kind: str | None) -> str:
-    kind = kind or guess_kind(as_tensor(array))
+    kind = kind or guess_kind(as_tensor(array, f"numbers of {path}"))
     if kind is None:
         raise ValueError(
             f"{path}, {array.dtype} of {array.shape}, may be logits or probabilities, or neither: "

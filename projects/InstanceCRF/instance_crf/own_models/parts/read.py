@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...taxonomies import PartTaxonomy
 from ..inputs import BACKGROUNDS, KINDS, PartScores
-from .arrays import ARGUMENTS, Given, as_tensor, check_values, one_image
+from ..tensors import as_tensor
+from .arrays import ARGUMENTS, Given, check_values, one_image
 from .files import read_file
 from .outputs import UNSAID, read_output
 
@@ -85,7 +86,7 @@ def checked_scores(
         ValueError: as :func:`read_part_scores`.
     """
     try:
-        values = one_image(as_tensor(given.values), given.kind)
+        values = one_image(as_tensor(given.values, ARGUMENTS[given.kind]), given.kind)
         check_values(values, given.kind, sums=given.sums)
         person = given.person_logit if person_logit is None else person_logit
         background = _background(given, background, person is not None)
@@ -105,7 +106,7 @@ def _single(value, kind: str):
     if not isinstance(value, list | tuple) or not value:
         return value
     if isinstance(value[0], list | tuple | int | float):
-        return np.asarray(value)
+        return as_tensor(value, ARGUMENTS[kind])
     if len(value) != 1:
         raise ValueError(
             f"{ARGUMENTS[kind]} is a list of {len(value)} {type(value[0]).__name__}: give one "
@@ -182,7 +183,7 @@ def _background(given: Given, said: str | None, has_person: bool) -> str:
 
 
 def _checked_person(person, values: Tensor) -> Tensor:
-    person = as_tensor(person).to(values.device)
+    person = as_tensor(person, "person_logit").to(values.device)
     while person.dim() > 2 and person.shape[0] == 1:
         person = person[0]
     if person.shape != values.shape[-2:]:
