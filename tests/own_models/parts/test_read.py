@@ -90,6 +90,30 @@ def test_part_scores_are_returned_as_they_are():
     refused(scores, "logits", "person_logit is given twice", person_logit=LOGITS[0])
 
 
+@pytest.mark.parametrize(
+    "kind, values, words",
+    [
+        ("prob", LOGITS, "look like logits"),
+        ("prob", 0 * LOGITS, "sums to 0"),
+        ("logits", np.nan * LOGITS, "not finite"),
+        ("map", IDS + 300, "300..303"),
+        ("map", IDS > 1, "boolean"),
+    ],
+)
+def test_the_numbers_of_part_scores_are_checked(kind, values, words):
+    refused(PartScores(torch.from_numpy(values), kind), "prob", words)
+
+
+def test_part_scores_are_proportional_to_probabilities():
+    scores = PartScores(torch.from_numpy(3 * PROB), "prob")
+    assert read_part_scores(scores, "prob") is scores
+
+
+def test_the_person_logit_of_part_scores_is_checked():
+    person = np.full((1, 6, 8), np.inf)
+    refused(PartScores(LOGITS, "logits", "none", person_logit=person), "logits", "not finite")
+
+
 def test_shapes_that_do_not_fit():
     refused(np.stack([LOGITS, LOGITS]), "logits", "(2, 4, 6, 8)", "2 images", "(C, h, w)")
     refused([LOGITS, LOGITS], "logits", "list of 2 ndarray", "one image")
@@ -146,7 +170,7 @@ def test_maps_that_are_none():
 
 
 def test_persons_that_do_not_fit():
-    refused(LOGITS, "logits", "(3, 8)", "(1, 6, 8)", person_logit=LOGITS[0, :3])
+    refused(LOGITS, "logits", "(1, 3, 8)", "(1, 6, 8)", person_logit=LOGITS[0, :3])
     refused(LOGITS, "logits", "probability", person_logit=PROB[0])
     refused(LOGITS, "logits", "not finite", person_logit=LOGITS[0] * np.nan)
     refused(LOGITS, "logits", "'first'", "leave", background="first", person_logit=LOGITS[0])

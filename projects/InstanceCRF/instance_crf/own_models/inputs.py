@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..taxonomies import BACKGROUNDS, PartTaxonomy
+from .tensors import as_tensor
 
 __all__ = ["BACKGROUNDS", "KINDS", "Detections", "PartScores", "Source"]
 
@@ -39,6 +40,9 @@ class PartScores:
         taxonomy: of the model, where it is known.
         votes: (D, 4) boxes in pixels of the image -> (D, h', w') in [0, 1], how well each pixel's
             own vote agrees with each box; where the model votes.
+
+    Raises:
+        ValueError: another ``kind`` or ``background``; shapes that do not fit them; no numbers.
     """
 
     values: Tensor
@@ -48,6 +52,37 @@ class PartScores:
     person_logit: Tensor | None = None
     taxonomy: PartTaxonomy | None = None
     votes: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("values", "person_logit"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_tensor(getattr(self, name), name))
+        for name, choices in (("kind", KINDS), ("background", BACKGROUNDS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; it is one of {', '.join(choices)}."
+                )
+        shape, is_map = tuple(self.values.shape), self.kind == "map"
+        if len(shape) != (2 if is_map else 3) or not self.values.numel():
+            wanted = "(h, w)" if is_map else "(C, h, w)"
+            raise ValueError(f"Part scores of kind {self.kind!r} are {wanted}, got {shape}.")
+        if self.background != "none":
+            return
+        if is_map:
+            raise ValueError(
+                "A part map says itself where no part is: background is 'first' or 'last' "
+                "(id 0 or id P)."
+            )
+        if self.person_logit is None:
+            raise ValueError(
+                "background='none' needs person_logit, (1, h, w): nothing else says where no part "
+                "is."
+            )
+        if self.person_logit.shape != (1, *shape[1:]):
+            raise ValueError(
+                f"person_logit is {tuple(self.person_logit.shape)}, the part scores are {shape}: "
+                f"it must be {(1, *shape[1:])}."
+            )
 
 
 @dataclass(frozen=True)

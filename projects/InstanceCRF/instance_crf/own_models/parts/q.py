@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from ...taxonomies import IGNORE_LABEL
-from ..inputs import BACKGROUNDS, KINDS, PartScores
+from ..inputs import PartScores
 from .resampling import area_axis, linear_axis
 
 __all__ = ["to_q"]
 
 _NUMBERS_AT_A_TIME = 2**21
 """Float32 numbers of a strip of rows: what is converted at once."""
-_ROUNDING = 1e-3
-"""How far below 0 a probability may be, by rounding."""
 
 
 @torch.no_grad()
@@ -31,7 +29,6 @@ def to_q(
     smoothing: float = 0.1,
     lut: np.ndarray | None = None,
     image_size: tuple[int, int] | None = None,
-    taxonomy_name: str = "the taxonomy",
 ) -> Tensor:
     """Q at the working size, background first.
 
@@ -41,7 +38,7 @@ def to_q(
     Rows are converted a few at a time: beside Q, some 100 MB are needed, whatever the sizes.
 
     Args:
-        scores: of one image.
+        scores: of one image, as :func:`.read.read_part_scores` gives them.
         size: h, w.
         num_parts: P, of the model's own taxonomy, before merging.
         smoothing: what is taken from the given label of a map and shared by the other labels. A
@@ -49,20 +46,17 @@ def to_q(
         lut: (256,) old part id -> new one, as ``PartTaxonomy.merge`` returns it: probabilities of
             merged parts are summed. What becomes 255 is shared by all labels.
         image_size: H, W of the image, for ``align_corners``; default ``size``.
-        taxonomy_name: for messages.
 
     Returns:
         (P'+1, h, w) float32 on the device of ``scores``, sums to 1; P' is P without ``lut``.
 
     Raises:
-        ValueError: channels or ids that do not fit the taxonomy, a background that is not said,
-            negative probabilities, a pixel without any, numbers that are not finite.
+        ValueError: channels or ids that do not fit the taxonomy; a table that does not.
     """
-    _check_scores(scores)
     _check_arguments(size, num_parts, smoothing, lut)
     is_map = scores.kind == "map"
     if not is_map:
-        _check_channels(scores, num_parts, taxonomy_name)
+        _check_channels(scores, num_parts)
     samples, device = scores.values.shape[-2:], scores.values.device
     grows = not is_map and samples[0] <= size[0] and samples[1] <= size[1]
     rows, columns = (
@@ -77,7 +71,7 @@ def to_q(
     for top, bottom in _strips(scores, size, num_labels):
         first, last = rows.window(top, bottom)
         if is_map:
-            ids = _merged_ids(scores, first, last, num_parts, lut, taxonomy_name)
+            ids = _merged_ids(scores, first, last, num_parts, lut)
             strip = _one_hot(ids, num_labels)
         else:
             strip = _float_rows(scores, first, last)
@@ -108,12 +102,6 @@ def _float_rows(scores: PartScores, first: int, last: int) -> Tensor:
     strip = scores.values[:, first:last].float()
     if scores.person_logit is not None and scores.background == "none":
         strip = torch.cat([scores.person_logit[:, first:last].float(), strip])
-    if not torch.isfinite(strip).all():
-        wrong = int((~torch.isfinite(strip)).sum())
-        raise ValueError(
-            f"The part scores have {wrong} numbers in rows {first}..{last - 1} that are not finite "
-            "(NaN or infinite). Check the model's input, and half precision."
-        )
     return strip
 
 
@@ -130,31 +118,18 @@ def _among(strip: Tensor, kind: str) -> Tensor:
     """The channels as probabilities that sum to 1."""
     if kind == "logits":
         return strip.softmax(0)
-    least = float(strip.min())
-    if least < -_ROUNDING:
-        raise ValueError(
-            f"The part probabilities go down to {least:.4g}; they cannot be negative. Logits are "
-            "passed as part_logits."
-        )
-    strip = strip.clamp(min=0)
-    total = strip.sum(0)
-    empty = int((total <= 0).sum())
-    if empty:
-        raise ValueError(
-            f"The part probabilities of {empty} pixels sum to 0: no label is possible there. "
-            "Give such pixels to the background."
-        )
-    return strip.div_(total)
+    strip = strip.clamp(min=0)  # rounding
+    return strip.div_(strip.sum(0))
 
 
-def _merged_ids(scores, first, last, num_parts, lut, taxonomy_name) -> Tensor:
+def _merged_ids(scores, first, last, num_parts, lut) -> Tensor:
     """(rows, w) int64 new ids, 255 unknown."""
     ids = scores.values[first:last].long()
     known = ids != IGNORE_LABEL
     wrong = ids[known & ((ids < 0) | (ids > num_parts))]
     if len(wrong):
         raise ValueError(
-            f"The part map has id {int(wrong[0])}, {taxonomy_name} has {num_parts} parts: ids are "
+            f"The part map has id {int(wrong[0])}, the taxonomy has {num_parts} parts: ids are "
             f"0..{num_parts}, and 255 for unknown. Name the model's own parts (parts=)."
         )
     if scores.background == "last":
@@ -190,34 +165,7 @@ def _merged(prob: Tensor, table: Tensor | None) -> Tensor:
     return prob if table is None else (table @ prob.flatten(1)).view(-1, *prob.shape[1:])
 
 
-def _check_scores(scores: PartScores) -> None:
-    if scores.kind not in KINDS or scores.background not in BACKGROUNDS:
-        raise ValueError(
-            f"PartScores of kind {scores.kind!r} and background {scores.background!r}; the kind is "
-            f"one of {', '.join(KINDS)}, the background one of {', '.join(BACKGROUNDS)}."
-        )
-    dims = 2 if scores.kind == "map" else 3
-    shape = tuple(scores.values.shape)
-    if len(shape) != dims or not scores.values.numel():
-        wanted = "(h, w)" if dims == 2 else "(C, h, w)"
-        raise ValueError(f"PartScores of kind {scores.kind!r} are {wanted}, got {shape}.")
-    if scores.kind == "map" and scores.background == "none":
-        raise ValueError(
-            "A part map with background='none': a map says itself where no part is. Say which id "
-            "is the background: 'first' (0) or 'last' (P)."
-        )
-    if scores.background == "none" and scores.person_logit is None:
-        raise ValueError(
-            "background='none' needs person_logit, (1, h, w): nothing else says where no part is."
-        )
-    if scores.background == "none" and scores.person_logit.shape != (1, *shape[-2:]):
-        raise ValueError(
-            f"person_logit is {tuple(scores.person_logit.shape)}, the part scores are {shape}: it "
-            f"must be {(1, *shape[-2:])}."
-        )
-
-
-def _check_channels(scores: PartScores, num_parts: int, taxonomy_name: str) -> None:
+def _check_channels(scores: PartScores, num_parts: int) -> None:
     channels, width = scores.values.shape[0], scores.values.shape[2]
     without = scores.background == "none"
     if channels == num_parts + (not without):
@@ -234,7 +182,7 @@ def _check_channels(scores: PartScores, num_parts: int, taxonomy_name: str) -> N
             "background is (background=)."
         )
     raise ValueError(
-        f"The part model has {channels} channels, {taxonomy_name} has {num_parts} parts"
+        f"The part model has {channels} channels, the taxonomy has {num_parts} parts"
         + ("" if without else f" + background = {num_parts + 1}")
         + f" (background={scores.background!r}). {hint}"
     )

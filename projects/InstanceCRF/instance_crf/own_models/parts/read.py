@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...taxonomies import PartTaxonomy
-from ..inputs import BACKGROUNDS, KINDS, PartScores
+from ..inputs import KINDS, PartScores
 from ..tensors import as_tensor
 from .arrays import ARGUMENTS, Given, check_values, one_image
 from .files import read_file
@@ -89,16 +89,18 @@ def checked_scores(
         values = one_image(as_tensor(given.values, ARGUMENTS[given.kind]), given.kind)
         check_values(values, given.kind, sums=given.sums)
         person = given.person_logit if person_logit is None else person_logit
-        background = _background(given, background, person is not None)
-        if background == "none":
-            person = _checked_person(person, values)
+        if person is not None:
+            person = _checked_person(person).to(values.device)
+        return PartScores(
+            values,
+            given.kind,
+            _background(given, background, person is not None),
+            bool(given.align_corners) if align_corners is None else align_corners,
+            person_logit=person,
+            taxonomy=taxonomy,
+        )
     except ValueError as error:
         raise ValueError(f"{source}: {error}" if source else str(error)) from None
-    if align_corners is None:
-        align_corners = bool(given.align_corners)
-    return PartScores(
-        values, given.kind, background, align_corners, person_logit=person, taxonomy=taxonomy
-    )
 
 
 def _single(value, kind: str):
@@ -154,12 +156,13 @@ def _as_it_is(scores: PartScores, said: dict) -> PartScores:
                 f"{name} is given twice{shown}, by the PartScores and beside it: say it once, or "
                 "use dataclasses.replace."
             )
+    check_values(scores.values, scores.kind, sums=True)
+    if scores.person_logit is not None:
+        _range_of_person(scores.person_logit)
     return scores
 
 
 def _background(given: Given, said: str | None, has_person: bool) -> str:
-    if said not in (None, *BACKGROUNDS):
-        raise ValueError(f"background is {said!r}; it is one of {', '.join(BACKGROUNDS)}.")
     if has_person and said not in (None, "none"):
         raise ValueError(
             f"background={said!r} and a person_logit: with a channel for the background, leave "
@@ -170,33 +173,27 @@ def _background(given: Given, said: str | None, has_person: bool) -> str:
             "Results.semantic_mask: the model's names have no background. Say background='first' "
             "(id 0) or 'last' (the last id, as in models trained on polygons)."
         )
-    background = said or ("none" if has_person else given.background or "first")
-    if background == "none" and given.kind == "map":
-        raise ValueError(
-            "A part map says itself where no part is: background is 'first' or 'last'."
-        )
-    if background == "none" and not has_person:
-        raise ValueError(
-            "background='none' needs person_logit, (1, h, w): nothing else says where no part is."
-        )
-    return background
+    return said or ("none" if has_person else given.background or "first")
 
 
-def _checked_person(person, values: Tensor) -> Tensor:
-    person = as_tensor(person, "person_logit").to(values.device)
+def _checked_person(person) -> Tensor:
+    """(1, h, w)."""
+    person = as_tensor(person, "person_logit")
     while person.dim() > 2 and person.shape[0] == 1:
         person = person[0]
-    if person.shape != values.shape[-2:]:
-        raise ValueError(
-            f"person_logit is {tuple(person.shape)}, the part scores are {tuple(values.shape)}: "
-            f"it must be (1, {values.shape[-2]}, {values.shape[-1]})."
-        )
-    least, most = (float(v) for v in person.aminmax())
-    if not (np.isfinite(least) and np.isfinite(most)):
-        raise ValueError("person_logit has numbers that are not finite (NaN or infinite).")
+    least, most = _range_of_person(person)
     if 0 <= least and most <= 1:
         raise ValueError(
             f"person_logit lies in {least:.4g}..{most:.4g}: it seems to be a probability. Pass "
             "what the sigmoid was taken of."
         )
     return person[None]
+
+
+def _range_of_person(person: Tensor) -> tuple[float, float]:
+    if not person.numel():
+        raise ValueError(f"person_logit is {tuple(person.shape)}: it is empty.")
+    least, most = (float(v) for v in person.aminmax())
+    if not (np.isfinite(least) and np.isfinite(most)):
+        raise ValueError("person_logit has numbers that are not finite (NaN or infinite).")
+    return least, most
