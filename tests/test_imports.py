@@ -15,6 +15,7 @@ import instance_crf
 HEAVY = (
     *("detectron2", "torchvision", "cv2", "pycocotools", "matplotlib", "tqdm", "yaml", "fvcore"),
     *("iopath", "yacs", "omegaconf", "hydra", "tabulate", "termcolor", "tensorboard"),
+    *("transformers", "onnxruntime", "onnx", "supervision", "ultralytics"),
 )
 # The modules and packages that may import the above at once; all others must do without.
 NEEDS_EXTRAS = {

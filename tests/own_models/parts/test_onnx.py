@@ -166,7 +166,15 @@ def test_a_map(tmp_path):
         ({"range": "0-1", "kind": "logits", "channels": "GBR"}, ["channels is 'GBR'"]),
         ({"range": "0-1", "kind": "logits", "mean": [1, 2]}, ["mean has 2 numbers"]),
         ({"range": "0-1", "kind": "logits", "std": [1, 0, 1]}, ["std", "above 0"]),
+        ({"range": "0-1", "kind": "logits", "std": "one"}, ["std cannot be read as numbers"]),
         ({"range": "0-1", "kind": "logits", "stride": 0}, ["stride is 0"]),
+        ({"range": "0-1", "kind": "logits", "stride": "8"}, ["stride is '8'"]),
+        ({"range": "0-1", "kind": "logits", "size": 0}, ["size is 0"]),
+        ({"range": "0-1", "kind": "logits", "size": "big"}, ["size is 'big'"]),
+        ({"range": "0-1", "kind": "logits", "size": [8]}, ["size is [8]"]),
+        ({"range": "0-1", "kind": "logits", "size": [8, -8]}, ["size is [8, -8]"]),
+        ({"range": "0-1", "kind": "logits", "plus_one": "no"}, ["plus_one is 'no'"]),
+        ({"range": "0-1", "kind": "logits", "align_corners": 2}, ["align_corners is 2"]),
         ({"range": "0-1", "kind": "logits", "scale": 2}, ["no option scale", "person_output"]),
         ({"range": "0-1", "kind": "logits", "layout": "NHWC"}, ["NHWC", "[1, 3, 8, 12]"]),
         ({"range": "0-1", "kind": "logits", "background": "0"}, ["background is '0'"]),
@@ -269,10 +277,11 @@ def test_other_convolutions_are_left_alone(tmp_path):
     assert load_part_model(spec, kind="logits", range="0-1")(PIXELS)
 
 
-def test_without_onnxruntime(monkeypatch):
+def test_without_onnxruntime(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (tmp_path / "parts.onnx").write_text("a network")
     with pytest.raises(ImportError, match=r"pip install 'instance-crf\[models\]'"):
-        load_part_model("onnx:parts.onnx")
+        load_part_model(f"onnx:{tmp_path / 'parts.onnx'}", range="0-1", kind="prob")
 
 
 @pytest.mark.parametrize("stride", [8, 16])

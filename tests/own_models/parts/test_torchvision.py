@@ -89,6 +89,29 @@ def test_weights_that_do_not_fit(tmp_path, weights):
         load_part_model(f"torchvision:{NAME}:{tmp_path / 'module.pth'}")
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5, "big"])
+def test_sizes_that_are_none(weights, size):
+    with pytest.raises(ValueError, match=f"size is {size!r}; it must be a whole number"):
+        load_part_model(f"torchvision:{NAME}:{weights}", size=size)
+
+
+def test_devices_that_are_none(weights):
+    with pytest.raises(ValueError, match="device is 'gpu'"):
+        load_part_model(f"torchvision:{NAME}:{weights}", device="gpu")
+
+
+def test_without_a_connection(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        FileNotFoundError, match=f"could they be downloaded.*torchvision:{NAME}:FILE"
+    ):
+        load_part_model(f"torchvision:{NAME}")
+
+
 def test_without_torchvision(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match=r"pip install 'instance-crf\[models\]'"):

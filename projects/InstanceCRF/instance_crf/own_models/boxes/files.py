@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
+from ..resources import existing_file, read_arrays
 
 __all__ = ["load"]
 
@@ -24,12 +24,10 @@ def load(path: str | os.PathLike):
             f"Detections cannot be read from {str(path)!r}: a file is .json, .npy or .npz. (A "
             "model such as 'torchvision:NAME' is loaded by load_detector.)"
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"The file of detections {path} does not exist.")
+    path = existing_file(path, "The file of detections")
+    if path.suffix.lower() != ".json":
+        return read_arrays(path)
     try:
-        if path.suffix.lower() == ".json":
-            return json.loads(path.read_text())
-        content = np.load(path, allow_pickle=False)
-        return content if isinstance(content, np.ndarray) else dict(content)
-    except (OSError, ValueError, EOFError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"Cannot read the detections {path}: {error}") from error

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ...taxonomies import get_taxonomy
 from ..inputs import PartScores, Source
+from ..resources import choose_device
 from .bodypix_tfjs import GraphModel
 from .votes import follow_offsets, keypoint_vote_evidence
 
@@ -52,7 +53,8 @@ def load_bodypix(
         ValueError: not BodyPix, or another stride, or weights of 8 bits, or a ``longer_side``
             of less than a stride.
     """
-    file = _find_file(Path(folder), stride)
+    file = _find_file(Path(folder).expanduser(), stride)
+    device = choose_device(device)
     network = GraphModel(file, tuple(_CHANNELS), device=device)
     _check(network, stride, device)
     if longer_side <= stride:

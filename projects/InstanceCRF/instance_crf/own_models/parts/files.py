@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ...data.label_io import read_part_map
+from ..resources import existing_file, read_arrays
 from ..tensors import as_tensor
 from .arrays import ARGUMENTS, Given, guess_kind
 
@@ -30,33 +30,22 @@ def read_file(path: str | os.PathLike, kind: str | None) -> Given:
         FileNotFoundError: no such file.
         ValueError: not readable, or of another kind. Both messages name the file.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder: load_part_model({str(path)!r}) reads the file of each photo."
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"Part scores not found: {path}")
+    path = existing_file(path, "The file of part scores")
     if path.suffix.lower() not in (".npy", ".npz"):
         if kind not in (None, "map"):
             raise ValueError(
                 f"{path} is a picture of ids: pass it as part_map, not {ARGUMENTS[kind]}."
             )
         return Given(read_part_map(path), "map")
-    arrays = _load(path)
+    arrays = read_arrays(path)
     if isinstance(arrays, Mapping):
         return _of_archive(path, arrays, kind)
     return Given(arrays, _known_kind(path, arrays, kind))
-
-
-def _load(path: Path):
-    try:
-        content = np.load(path, allow_pickle=False)
-        if path.suffix.lower() == ".npy":
-            return content
-        return {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"Cannot read the arrays of {path}: {error}") from error
 
 
 def _of_archive(path: Path, arrays: Mapping[str, np.ndarray], kind: str | None) -> Given:

@@ -49,7 +49,7 @@ class FolderOfParts(Source):
         align_corners: bool | None = None,
         background: str | None = None,
     ) -> None:
-        self.folder, self.taxonomy = Path(folder), taxonomy
+        self.folder, self.taxonomy = Path(folder).expanduser(), taxonomy
         if not self.folder.is_dir():
             raise FileNotFoundError(f"The folder of part scores is not there: {folder}")
         if kind not in (None, *ARGUMENTS):

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...extras import require
 from ...taxonomies import PartTaxonomy
 from ..inputs import PartScores, Source
+from ..resources import choose_device, from_pretrained
 from .outputs import named_background, read_output
 from .read import checked_scores
 
@@ -49,8 +50,8 @@ class HfParts(Source):
     ) -> None:
         transformers = require("transformers", "models")
         self._name = name
-        self._model = _load(transformers, name).eval().to(device)
-        self._processor = _loaded(transformers.AutoImageProcessor, name)
+        self._model = _load(transformers, name).eval().to(choose_device(device))
+        self._processor = from_pretrained(transformers.AutoImageProcessor, name)
         labels = self._model.config.id2label
         if taxonomy is None:
             taxonomy, background = _by_labels(name, labels, background)
@@ -82,7 +83,7 @@ class HfParts(Source):
 
 
 def _load(transformers, name: str):
-    config = _loaded(transformers.AutoConfig, name)
+    config = from_pretrained(transformers.AutoConfig, name)
     if config.model_type == "oneformer":
         raise ValueError(
             f"hf:{name} is a OneFormer, which wants a task beside the image: call model and "
@@ -91,18 +92,11 @@ def _load(transformers, name: str):
     for group in ("Semantic", "Universal"):
         mapping = getattr(transformers, f"MODEL_FOR_{group.upper()}_SEGMENTATION_MAPPING")
         if type(config) in mapping:
-            return _loaded(getattr(transformers, f"AutoModelFor{group}Segmentation"), name)
+            return from_pretrained(getattr(transformers, f"AutoModelFor{group}Segmentation"), name)
     raise ValueError(
         f"hf:{name} is a {config.model_type}, which transformers has no semantic or universal "
         "segmentation of."
     )
-
-
-def _loaded(factory, name: str):
-    try:
-        return factory.from_pretrained(name)
-    except OSError as error:
-        raise FileNotFoundError(f"hf:{name} cannot be loaded: {error}") from error
 
 
 def _by_labels(name: str, id2label: dict[int, str], background: str | None):

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from ...taxonomies import PartTaxonomy, get_taxonomy
 from ..inputs import Source
@@ -38,15 +39,15 @@ def load_part_model(
         options: of the kind: ``background``, ``align_corners``, ``kind``, ``device``, ...
 
     Raises:
-        ValueError: an unknown kind or option, a model that is no part model.
-        FileNotFoundError: no such file or folder.
+        ValueError: an unknown option, a model that is no part model.
+        FileNotFoundError: no such file or folder, or an unknown kind.
         ImportError: the library is not installed; the message says how to.
     """
     if isinstance(taxonomy, str):
         taxonomy = get_taxonomy(taxonomy)
     text = os.fspath(spec)
     kind, colon, name = text.partition(":")
-    if os.path.isdir(text):
+    if Path(text).expanduser().is_dir():
         kind, name, place = "a folder", text, ("folder", "FolderOfParts")
     elif colon and kind in _LOADERS:
         place = _LOADERS[kind]

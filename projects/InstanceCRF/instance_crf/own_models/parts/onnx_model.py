@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...extras import require
 from ...taxonomies import PartTaxonomy, get_taxonomy
 from ..inputs import BACKGROUNDS, KINDS, PartScores, Source
+from ..resources import existing_file, open_onnx
+from ..tensors import as_tensor
 from .arrays import Given
 from .onnx_padding import explain_padding, with_explicit_padding
 from .read import checked_scores
@@ -79,14 +80,12 @@ class OnnxParts(Source):
     """
 
     def __init__(self, file: str, *, taxonomy: PartTaxonomy | None = None, **options) -> None:
-        self._runtime = require("onnxruntime", "models")
-        path = Path(file)
+        path = Path(file).expanduser()
         if not path.is_file() and path.with_name(path.name + ".onnx").is_file():
             path = path.with_name(path.name + ".onnx")
-        if not path.is_file():
-            raise FileNotFoundError(f"ONNX model not found: {file}")
+        existing_file(path, "The ONNX model")
         self._path, self._options = path, _options(path, options)
-        self._session = self._open(str(path))
+        self._session = open_onnx(path, path)
         self._input = _input_of(self._session, self._options, path)
         self._layout = _layout(self._input, self._options, path)
         self._outputs = _outputs(self._session, self._options, path)
@@ -101,7 +100,7 @@ class OnnxParts(Source):
         except Exception as error:  # of classes that ONNX Runtime does not export
             if not explain_padding(error):
                 raise ValueError(f"{self._path}: ONNX Runtime fails: {error}") from error
-            self._session = self._open(with_explicit_padding(self._path, error))
+            self._session = open_onnx(with_explicit_padding(self._path, error), self._path)
             arrays = self._session.run(self._outputs, feed)
         arrays = [self._channels_first(array) for array in arrays]
         options = self._options
@@ -114,16 +113,6 @@ class OnnxParts(Source):
             taxonomy=self.taxonomy,
             source=f"onnx:{self._path}",
         )
-
-    def _open(self, model: str | bytes):
-        options = self._runtime.SessionOptions()
-        options.log_severity_level = 4  # what matters is raised
-        try:
-            return self._runtime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ValueError(f"{self._path}: ONNX Runtime refuses it: {error}") from error
 
     def _prepared(self, pixels: np.ndarray) -> np.ndarray:
         """(1, 3, H', W') or (1, H', W', 3) of the type that the model takes."""
@@ -187,15 +176,36 @@ def _check_options(options: OnnxOptions, path: Path, sidecar: Path) -> None:
             f"onnx:{path}: {name} is {'not said' if missing else repr(value)}; one of {shown}. "
             f"Pass {name}=..., or write it into {sidecar}."
         )
+    _check_numbers(options, path)
+
+
+def _check_numbers(options: OnnxOptions, path: Path) -> None:
     for name in ("mean", "std"):
-        if np.size(getattr(options, name)) not in (1, 3):
-            raise ValueError(
-                f"onnx:{path}: {name} has {np.size(getattr(options, name))} numbers, not 1 or 3."
-            )
-    if not np.all(np.asarray(options.std) > 0):
+        value = as_tensor(getattr(options, name), name)
+        if value.numel() not in (1, 3):
+            raise ValueError(f"onnx:{path}: {name} has {value.numel()} numbers, not 1 or 3.")
+    if not (as_tensor(options.std, "std") > 0).all():
         raise ValueError(f"onnx:{path}: std is {options.std}; it must be above 0.")
-    if options.stride < 1 or int(options.stride) != options.stride:
-        raise ValueError(f"onnx:{path}: stride is {options.stride}; it is an integer from 1.")
+    size = options.size
+    sides = size if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
+    if size is not None and not all(map(_is_count, sides)):
+        raise ValueError(
+            f"onnx:{path}: size is {size!r}; it must be a whole number of pixels, at least 1, or "
+            "two, the height and the width."
+        )
+    if not _is_count(options.stride):
+        raise ValueError(
+            f"onnx:{path}: stride is {options.stride!r}; it must be a whole number, at least 1."
+        )
+    for name in ("plus_one", "align_corners"):
+        if getattr(options, name) not in (None, True, False):
+            raise ValueError(
+                f"onnx:{path}: {name} is {getattr(options, name)!r}; it must be true or false."
+            )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _input_of(session, options: OnnxOptions, path: Path):

@@ -5,7 +5,6 @@ Letters: C channels, H, W size of the image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from ...extras import require
 from ...taxonomies import PartTaxonomy
 from ..inputs import PartScores, Source
+from ..resources import choose_device, fill, public_torchvision, read_state_dict
 from .outputs import read_output
 from .read import checked_scores
 
@@ -38,7 +38,7 @@ class TorchvisionParts(Source):
     Raises:
         ImportError: torchvision is not installed.
         FileNotFoundError: no such file of weights.
-        ValueError: an unknown model, or weights that are not its.
+        ValueError: an unknown model, weights that are not its, a ``size`` that is none.
     """
 
     def __init__(
@@ -57,14 +57,16 @@ class TorchvisionParts(Source):
             raise ValueError(
                 f"torchvision has no segmentation model {name!r}; it has {', '.join(known)}."
             )
+        if size is not None and not (isinstance(size, int) and size > 0):
+            raise ValueError(f"size is {size!r}; it must be a whole number of pixels, at least 1.")
         weights = torchvision.models.get_model_weights(name).DEFAULT
-        self._spec, self._device, self.taxonomy = spec, device, taxonomy
+        self._spec, self._device, self.taxonomy = spec, choose_device(device), taxonomy
         if file:
-            self._model = _with_weights(torchvision, name, Path(file))
+            self._model = _with_weights(torchvision, name, file)
         else:
-            self._model = torchvision.models.get_model(name, weights=weights)
+            self._model = public_torchvision(name, weights, {})
             self.taxonomy = taxonomy or _by_categories(weights.meta["categories"])
-        self._model.eval().to(device)
+        self._model.eval().to(self._device)
         self._transform = weights.transforms(**({"resize_size": size} if size else {}))
         self._background = background
 
@@ -80,8 +82,8 @@ class TorchvisionParts(Source):
         )
 
 
-def _with_weights(torchvision, name: str, file: Path):
-    state = _state_dict(file)
+def _with_weights(torchvision, name: str, file: str):
+    state = read_state_dict(file)
     classifiers = [key for key in _CLASSIFIERS if key in state]
     if not classifiers:
         raise ValueError(
@@ -96,28 +98,8 @@ def _with_weights(torchvision, name: str, file: Path):
         num_classes=len(state[classifiers[0]]),
         **options,
     )
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{file} is no state dict of {name}: {error}") from error
+    fill(model, state, f"{file} is no state dict of {name}")
     return model
-
-
-def _state_dict(file: Path) -> Mapping[str, torch.Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(f"Weights not found: {file}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling raises
-        raise ValueError(
-            f"{file} cannot be read as weights alone ({type(error).__name__}): save "
-            "model.state_dict()."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{file} holds a {type(content).__name__}. Save model.state_dict().")
-    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
 def _by_categories(categories: list[str]) -> PartTaxonomy:

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...inputs import Detections, Source
+from ...resources import existing_file
 from ..classes import class_table
 from ..reading import read_detections
-from .common import existing_file, scored_above
 
 __all__ = ["load"]
 
@@ -46,7 +46,7 @@ class _CocoFile(Source):
             )
         entries = self.found.get(image_id, [])
         found = read_detections(entries, size=size, class_names=self.class_names)
-        return scored_above(found, self.least_score)
+        return found.take(found.scores >= self.least_score)
 
     def _image_id(self, path: Path) -> str | None:
         """None for a photo without detections, in a file that lists only detections."""

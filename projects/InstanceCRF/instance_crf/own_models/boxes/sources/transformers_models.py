@@ -10,9 +10,9 @@ from PIL import Image
 
 from ....extras import require
 from ...inputs import Detections, Source
+from ...resources import choose_device, from_pretrained, one_line
 from ..classes import class_table
 from ..reading import read_detections
-from .common import choose_device, one_line, scored_above
 
 __all__ = ["load"]
 
@@ -31,7 +31,7 @@ class _TransformersDetector(Source):
             outputs, threshold=self.least_score, target_sizes=[size]
         )[0]
         found = read_detections(found, size=size, class_names=self.table)
-        return scored_above(found, self.least_score)
+        return found.take(found.scores >= self.least_score)
 
 
 def load(
@@ -47,19 +47,9 @@ def load(
         **options: for both ``from_pretrained``, such as ``revision`` or ``local_files_only``.
     """
     transformers = require("transformers", "models")
-    folder = Path(name).expanduser()
-    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~"))):
-        raise FileNotFoundError(f"The folder of a model {folder} does not exist.")
-    name = str(folder) if folder.is_dir() else name
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, **options)
-        model = transformers.AutoModelForObjectDetection.from_pretrained(name, **options)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"transformers cannot load {name} ({one_line(error)}). Without a connection to the "
-            "hub, give a folder, hf:FOLDER, that model.save_pretrained(FOLDER) and "
-            "processor.save_pretrained(FOLDER) have written."
-        ) from error
+        processor = from_pretrained(transformers.AutoImageProcessor, name, **options)
+        model = from_pretrained(transformers.AutoModelForObjectDetection, name, **options)
     except ValueError as error:
         raise ValueError(f"{name} is not an object detector: {one_line(error)}") from error
     if not hasattr(processor, "post_process_object_detection"):

@@ -13,9 +13,9 @@ import torch
 
 from ....extras import require
 from ...inputs import Detections, Source
+from ...resources import existing_file, open_onnx
 from ..checks import check_detections
 from ..classes import class_table, name_classes
-from .common import existing_file, scored_above
 
 __all__ = ["decode", "letterbox", "load"]
 
@@ -45,7 +45,7 @@ class _Yolox(Source):
         boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[0])
         names, known = name_classes(labels[kept], len(kept), self.table)
         found = Detections(boxes=boxes, scores=scores[kept], class_names=names, known_classes=known)
-        return scored_above(check_detections(found, size), self.least_score)
+        return check_detections(found, size)
 
 
 def load(name: str, *, least_score: float, class_names=None, input_size=None) -> Source:
@@ -63,15 +63,7 @@ def load(name: str, *, least_score: float, class_names=None, input_size=None) ->
         FileNotFoundError: no such file.
     """
     path = existing_file(name, "The network")
-    runtime = require("onnxruntime", "models")
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    available = runtime.get_available_providers()
-    try:
-        session = runtime.InferenceSession(
-            str(path), providers=[provider for provider in wanted if provider in available]
-        )
-    except Exception as error:  # ONNX Runtime has a type of its own for every failure
-        raise ValueError(f"ONNX Runtime cannot load {path}: {error}") from error
+    session = open_onnx(path, path)
     input_size = _input_size(session, input_size, path)
     count = _class_count(session, input_size, path)
     table = class_table(class_names) or _coco_table()
@@ -88,7 +80,7 @@ def letterbox(pixels: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarr
     resize = require("cv2", "models").resize  # other ways of scaling give other detections
     height, width = pixels.shape[:2]
     scale = min(input_size[0] / height, input_size[1] / width)
-    inner = int(height * scale), int(width * scale)
+    inner = max(1, int(height * scale)), max(1, int(width * scale))
     canvas = np.full((*input_size, 3), _FILL, dtype=np.float32)
     canvas[: inner[0], : inner[1]] = resize(pixels, inner[::-1])[..., ::-1]  # bilinear
     return np.ascontiguousarray(canvas.transpose(2, 0, 1)), scale
