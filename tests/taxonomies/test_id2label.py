@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from instance_crf.taxonomies import get_taxonomy, taxonomy_from_id2label
+from instance_crf.taxonomies import get_taxonomy, named_background, taxonomy_from_id2label
 
 CLOTHES = (
     "Background Hat Hair Sunglasses Upper-clothes Skirt Pants Dress Belt Left-shoe Right-shoe "
@@ -110,3 +110,12 @@ def test_background_by_place():
 def test_refused(table, options, words):
     with pytest.raises(ValueError, match=words):
         taxonomy_from_id2label(table, **options)
+
+
+def test_where_the_background_is():
+    assert named_background(["BG", "a"]) == "first"
+    assert named_background(["a", "b", "__background__"]) == "last"
+    assert named_background(["a", "b"]) is None and named_background(["LABEL_0", "LABEL_1"]) is None
+    for labels in (["a", "void", "b"], ["void", "a", "background"]):
+        with pytest.raises(ValueError, match="it must be one, the first or the last"):
+            named_background(labels)

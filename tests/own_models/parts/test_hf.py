@@ -78,7 +78,7 @@ def test_where_the_background_is(segformer, tmp_path, tiny_segformer):
     unnamed = saved(tmp_path / "unnamed", tiny_segformer(5), processor)
     assert load_part_model(unnamed, taxonomy=TAXONOMY)(PIXELS).background == "first"
     amid = saved(tmp_path / "amid", tiny_segformer(("head", "background", "legs")), processor)
-    with pytest.raises(ValueError, match="label 1 of 3"):
+    with pytest.raises(ValueError, match="background at id 1"):
         load_part_model(amid, taxonomy=TAXONOMY)
 
 

@@ -171,7 +171,7 @@ def test_ids_of_ultralytics():
     unnamed = results({0: "head", 1: "arms"})
     refused(unnamed, "map", "names have no background", "'first'", "'last'")
     assert read_part_scores(unnamed, "map", background="last").background == "last"
-    refused(results({0: "head", 1: "background", 2: "arms"}), "map", "label 1 of 3")
+    refused(results({0: "head", 1: "background", 2: "arms"}), "map", "id 1 (background) of 0..2")
     refused(unnamed, "prob", "ids of parts", "part_map")
     array = SimpleNamespace(semantic_mask=ids.numpy(), names=["background", "head"])
     np.testing.assert_array_equal(read_part_scores(array, "map").values, ids)

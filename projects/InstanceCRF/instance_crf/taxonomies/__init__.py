@@ -1,6 +1,6 @@
 """Part names, colours, left and right, owners and body regions, by name. NumPy only."""
 
-from .id2label import taxonomy_from_id2label
+from .id2label import named_background, taxonomy_from_id2label
 from .listing import format_taxonomies, format_taxonomy
 from .registry import (
     TAXONOMY_NAMES,
@@ -22,6 +22,7 @@ __all__ = [
     "get_taxonomy",
     "is_taxonomy_name",
     "known_taxonomy",
+    "named_background",
     "read_taxonomy",
     "taxonomy_from_id2label",
 ]

@@ -10,7 +10,7 @@ from .names import mirror_pairs, name_key, plain_name
 from .registry import KNOWN
 from .schema import BACKGROUNDS, PartTaxonomy
 
-__all__ = ["taxonomy_from_id2label"]
+__all__ = ["named_background", "taxonomy_from_id2label"]
 
 _BACKGROUND = ("background", "bg", "unlabeled", "unlabelled", "void", "none", "everythingelse")
 
@@ -67,22 +67,16 @@ def _in_order(id2label: Mapping[int | str, str] | Sequence[str]) -> list[str]:
     return [by_id[i] for i in range(len(by_id))]
 
 
-def _find_background(labels: Sequence[str], wanted: str | None) -> str:
-    if wanted is not None and wanted not in BACKGROUNDS:
-        raise ValueError(f"background is {wanted!r}; it must be one of {', '.join(BACKGROUNDS)}.")
-    last = len(labels) - 1
-    found = [i for i, label in enumerate(labels) if name_key(label) in _BACKGROUND]
-    if wanted is not None:
-        place = {"first": 0, "last": last, "none": None}[wanted]
-        if found and place not in found:
-            raise ValueError(
-                f"background is {wanted!r}, but id2label calls id {found[0]} of 0..{last} "
-                f"{labels[found[0]]!r}."
-            )
-        return wanted
+def named_background(labels: Sequence[str]) -> str | None:
+    """Where a model's background is, by the names of its channels: "first" or "last", or None if
+    none is called so.
+
+    Raises:
+        ValueError: it is in the middle, or more than once.
+    """
+    found, last = _backgrounds(labels), len(labels) - 1
     if not found:
-        _refuse_placeholders(labels)
-        return "none"
+        return None
     if len(found) > 1 or found[0] not in (0, last):
         called = ", ".join(f"{i} ({labels[i]})" for i in found)
         raise ValueError(
@@ -90,6 +84,27 @@ def _find_background(labels: Sequence[str], wanted: str | None) -> str:
             "the last: reorder the channels, or say background='first' or 'last'."
         )
     return "first" if found[0] == 0 else "last"
+
+
+def _backgrounds(labels: Sequence[str]) -> list[int]:
+    return [i for i, label in enumerate(labels) if name_key(label) in _BACKGROUND]
+
+
+def _find_background(labels: Sequence[str], wanted: str | None) -> str:
+    if wanted is None:
+        where = named_background(labels)
+        if where is None:
+            _refuse_placeholders(labels)
+        return where or "none"
+    if wanted not in BACKGROUNDS:
+        raise ValueError(f"background is {wanted!r}; it must be one of {', '.join(BACKGROUNDS)}.")
+    found, last = _backgrounds(labels), len(labels) - 1
+    if found and {"first": 0, "last": last, "none": None}[wanted] not in found:
+        raise ValueError(
+            f"background is {wanted!r}, but id2label calls id {found[0]} of 0..{last} "
+            f"{labels[found[0]]!r}."
+        )
+    return wanted
 
 
 def _refuse_placeholders(labels: Sequence[str]) -> None:

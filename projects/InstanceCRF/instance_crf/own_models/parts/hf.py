@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...extras import require
-from ...taxonomies import PartTaxonomy
+from ...taxonomies import PartTaxonomy, named_background, taxonomy_from_id2label
 from ..inputs import PartScores, Source
 from ..resources import choose_device, from_pretrained
-from .outputs import named_background, read_output
+from .outputs import read_output
 from .read import checked_scores
 
 __all__ = ["HfParts"]
@@ -56,7 +56,7 @@ class HfParts(Source):
         if taxonomy is None:
             taxonomy, background = _by_labels(name, labels, background)
         self.taxonomy = taxonomy
-        background = background or named_background(labels)
+        background = background or named_background([labels[i] for i in sorted(labels)])
         self._said = {"background": background, "align_corners": align_corners}
 
     @torch.no_grad()
@@ -101,8 +101,6 @@ def _load(transformers, name: str):
 
 def _by_labels(name: str, id2label: dict[int, str], background: str | None):
     """The taxonomy, and where the background is."""
-    from ...taxonomies import taxonomy_from_id2label
-
     taxonomy, background = taxonomy_from_id2label(id2label, background=background)
     if background == "none":
         names = ", ".join(taxonomy.part_names)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...taxonomies import named_background
 from .arrays import ARGUMENTS, Given
 
-__all__ = ["UNSAID", "mask_classifier", "named_background", "read_output"]
+__all__ = ["UNSAID", "mask_classifier", "read_output"]
 
 UNSAID = "unsaid"
 """A background that has to be said, since there is no usual place."""
@@ -114,26 +115,8 @@ def _of_ultralytics(value) -> Given:
     ids = mask if isinstance(mask, Tensor | np.ndarray) else mask.data
     # Trained on polygons, a model has the background as its last id, and no name for it.
     names = getattr(value, "names", None) or {}
-    names = names if isinstance(names, Mapping) else dict(enumerate(names))
+    names = [names[i] for i in sorted(names)] if isinstance(names, Mapping) else names
     return Given(ids, "map", background=named_background(names) or UNSAID)
-
-
-def named_background(names: Mapping[int, str]) -> str | None:
-    """Where the background is, by a model's names of its labels; None if they do not say.
-
-    Raises:
-        ValueError: it is neither the first nor the last.
-    """
-    ids = sorted(names)
-    found = [i for i in ids if "background" in str(names[i]).lower()]
-    if not found:
-        return None
-    if found[0] in (ids[0], ids[-1]):
-        return "first" if found[0] == ids[0] else "last"
-    raise ValueError(
-        f"The background ({names[found[0]]}) is label {found[0]} of {len(ids)}; it must be the "
-        "first or the last. Put it there, and pass the array."
-    )
 
 
 def _images(values, source: str):

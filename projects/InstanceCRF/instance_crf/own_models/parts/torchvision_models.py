@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...extras import require
-from ...taxonomies import PartTaxonomy
+from ...taxonomies import PartTaxonomy, taxonomy_from_id2label
 from ..inputs import PartScores, Source
 from ..resources import choose_device, fill, public_torchvision, read_state_dict
 from .outputs import read_output
@@ -104,6 +104,4 @@ def _with_weights(torchvision, name: str, file: str):
 
 def _by_categories(categories: list[str]) -> PartTaxonomy:
     """Of torchvision's own weights, whose first is the background."""
-    from ...taxonomies import taxonomy_from_id2label
-
     return taxonomy_from_id2label(dict(enumerate(categories)), background="first")[0]
