@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,3 +22,13 @@ def _seed():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_folder():
+    """Photographs, with the outputs and the weights of public models. They are not in the
+    repository: INSTANCE_CRF_REAL names the folder, and without it the tests are skipped."""
+    folder = os.environ.get("INSTANCE_CRF_REAL", "")
+    if not (Path(folder) / "weights").is_dir():
+        pytest.skip("INSTANCE_CRF_REAL names no folder with public models' weights")
+    return Path(folder)
