@@ -46,6 +46,7 @@ def test_no_alias_hides_another_name():
         ("Schp-Lap", "did you mean 'schp_lip'"),
         ("zebra", "no taxonomy 'zebra'. There are"),
         (3, "no taxonomy 3"),
+        (["head"], "no taxonomy ['head']"),
     ],
 )
 def test_unknown_names(written, words):
@@ -63,15 +64,21 @@ def test_merged():
     merged = get_taxonomy("fashn", merge=groups)
     assert merged.part_names == ("person", "torso")
     assert merged == get_taxonomy("fashn").merge(groups)[0]
+    assert get_taxonomy(get_taxonomy("fashn"), merge=groups) == merged
     with pytest.raises(ValueError, match="Parts in no group: hair"):
         get_taxonomy("fashn", merge={"face": ["face"]})
+
+
+def test_a_taxonomy_is_its_own():
+    taxonomy = PartTaxonomy(("wing",))
+    assert get_taxonomy(taxonomy) is taxonomy
 
 
 @pytest.mark.parametrize("name", TAXONOMY_NAMES)
 def test_there_and_back(name, tmp_path):
     path = tmp_path / "taxonomy.json"
     path.write_text(json.dumps(get_taxonomy(name).to_dict()))
-    assert read_taxonomy(path) == get_taxonomy(name)
+    assert read_taxonomy(path) == get_taxonomy(name) == get_taxonomy(str(path))
 
 
 def test_read_regions(tmp_path):
@@ -87,3 +94,5 @@ def test_read_regions(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a file nor one of.*did you mean 'lip'"):
         read_taxonomy(tmp_path / "lipp")
+    with pytest.raises(FileNotFoundError, match="neither a file nor one of"):
+        get_taxonomy("mine.json")

@@ -48,6 +48,12 @@ def test_names_are_fit_for_metric_keys(name):
     assert len(set(ALL[name].part_colors)) == ALL[name].num_parts
 
 
+@pytest.mark.parametrize("field", ["part_names", "object_names", "part_regions"])
+def test_a_text_is_no_list_of_names(field):
+    with pytest.raises(ValueError, match=f"{field} is 'head'; it must be a list"):
+        PartTaxonomy(**{"part_names": ["hand"], field: "head"})
+
+
 @pytest.mark.parametrize(
     "name, parts",
     [("cihp", 19), ("lip", 19), ("mhp_v1", 18), ("mhp_v2", 58), ("person_24", 24), ("voc", 20)],
@@ -138,6 +144,9 @@ def test_merge_rest():
         ({"a": ["nose"]}, "nose"),
         ({"a": ["head"], "b": ["head"]}, "two groups"),
         ({"a": []}, "no part"),
+        ({"a": "head"}, "a mapping from each new part to a list"),
+        ([["head"]], "a mapping from each new part"),
+        ({}, "a mapping from each new part"),
     ],
 )
 def test_merge_refuses(groups, words):

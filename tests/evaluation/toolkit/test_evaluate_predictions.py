@@ -206,7 +206,7 @@ def test_broken_files_end_in_one_line_that_names_them(tmp_path, pairs, capsys, b
 def test_wrong_arguments(tmp_path, capsys):
     folders = ["--predictions", str(tmp_path), "--ground-truth", str(tmp_path)]
     assert tool.main([*folders, "--format", "tvg", "--taxonomy", "nobody"]) == 1
-    assert f"one of {', '.join(TAXONOMY_NAMES)}" in capsys.readouterr().err
+    assert f"There are {', '.join(TAXONOMY_NAMES)}" in capsys.readouterr().err
     assert tool.main([*folders, "--format", "coco", "--ground-truth-format", "cihp"]) == 1
     assert "need ground truth in the same format" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
-from .taxonomies import taxonomy_of
+from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy, get_taxonomy
 
 if TYPE_CHECKING:  # it imports torch, which arguments and help need not wait for
     from ..own_models.inputs import Source
@@ -79,7 +78,7 @@ def load_models(
     from ..own_models.boxes import load_detector
     from ..own_models.parts import load_part_model
 
-    taxonomy = taxonomy_of(args.taxonomy) if args.taxonomy else None
+    taxonomy = get_taxonomy(args.taxonomy) if args.taxonomy else None
     parts = load_part_model(args.parts, taxonomy=taxonomy, **dict(args.option))
     taxonomy = taxonomy or parts.taxonomy
     if taxonomy is None:

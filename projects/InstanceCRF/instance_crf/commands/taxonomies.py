@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from ..taxonomies import (
     TAXONOMY_NAMES,
-    PartTaxonomy,
     format_taxonomies,
     format_taxonomy,
     get_taxonomy,
     is_taxonomy_name,
     known_taxonomy,
-    read_taxonomy,
 )
 
-__all__ = ["add_arguments", "run", "taxonomy_of"]
+__all__ = ["add_arguments", "run"]
 
 EXAMPLES = """\
 examples:
@@ -51,22 +48,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     named = is_taxonomy_name(args.taxonomy)
     background = known_taxonomy(args.taxonomy).background if named else "first"
-    print(format_taxonomy(taxonomy_of(args.taxonomy), background))
+    print(format_taxonomy(get_taxonomy(args.taxonomy), background))
     return 0
-
-
-def taxonomy_of(name: str) -> PartTaxonomy:
-    """The taxonomy that a name or a JSON file stands for.
-
-    Raises:
-        FileNotFoundError, ValueError: no such taxonomy; a broken file.
-    """
-    path = Path(name)
-    is_file = path.suffix.lower() == ".json" or path.is_file()
-    return read_taxonomy(path) if is_file else get_taxonomy(name)
 
 
 def _content(name: str | None) -> dict:
     if name:
-        return taxonomy_of(name).to_dict()
+        return get_taxonomy(name).to_dict()
     return {name: get_taxonomy(name).to_dict() for name in TAXONOMY_NAMES}

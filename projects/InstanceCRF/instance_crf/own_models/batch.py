@@ -60,7 +60,7 @@ def parse_folder(
         output: folder of the results, made if need be; not that of the photos.
         parts, detector: a :class:`Source`, or any function of the (H, W, 3) uint8 RGB image. What
             a function gives as parts are probabilities, unless it says otherwise.
-        taxonomy: of the parts, or its name; default: the part model's own.
+        taxonomy: of the parts, its name or file; default: the part model's own.
         pictures: also the pictures.
         settings: what else makes the results what they are, e.g. which weights, in plain values
             for JSON. Functions and models given are known by their names only.
@@ -79,7 +79,7 @@ def parse_folder(
     given = [photos] if isinstance(photos, str | os.PathLike) else photos
     files, folder = find_images(given), BatchFolder(Path(output))
     taxonomy = getattr(parts, "taxonomy", None) if taxonomy is None else taxonomy
-    taxonomy = get_taxonomy(taxonomy) if isinstance(taxonomy, str) else taxonomy
+    taxonomy = None if taxonomy is None else get_taxonomy(taxonomy)
     join = Join(kind="prob", parts=taxonomy, **options)
     if join.merge is not None and taxonomy is not None:
         taxonomy.merge(join.merge, rest="background")  # a wrong group is wrong for all photos

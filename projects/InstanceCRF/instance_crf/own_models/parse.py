@@ -49,7 +49,7 @@ def parse(
             the pixels (`own_models.parts`).
         detections: boxes, scores and classes; arrays, the output of a library, a file, or a
             function of the pixels (`own_models.boxes`).
-        parts: a taxonomy, or its name (`taxonomies.TAXONOMY_NAMES`). None: the model's own.
+        parts: a taxonomy, its name (`taxonomies.TAXONOMY_NAMES`) or file. None: the model's own.
         merge: new part -> names of the parts that it is made of; their probabilities are summed.
         identity: whose a pixel looks like: (D, h, w) in [0, 1], one row a detection given, or a
             function of (D, 4) boxes that gives it; beside masks, keypoints and votes where the
@@ -90,7 +90,7 @@ def parse(
     [(kind, scores)] = given.items()
     join = Join(
         kind=kind,
-        parts=get_taxonomy(parts) if isinstance(parts, str) else parts,
+        parts=None if parts is None else get_taxonomy(parts),
         merge=merge,
         class_names=class_names,
         background=background,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,20 +83,36 @@ TAXONOMY_NAMES = tuple(KNOWN)
 _BY_ANY_NAME = KNOWN | {alias: known for known in KNOWN.values() for alias in known.aliases}
 
 
-def get_taxonomy(name: str, *, merge: Mapping[str, Sequence[str]] | None = None) -> PartTaxonomy:
-    """The taxonomy of this name.
+def get_taxonomy(
+    name: PartTaxonomy | str | os.PathLike,
+    *,
+    merge: Mapping[str, Sequence[str]] | None = None,
+) -> PartTaxonomy:
+    """The taxonomy of this name, or in this file; one that is given stays what it is.
 
     Args:
         name: one of :data:`TAXONOMY_NAMES` or their aliases; upper case, hyphens and spaces do not
-            matter ("SCHP-ATR").
+            matter ("SCHP-ATR"). Or a JSON file, see :func:`read_taxonomy`.
         merge: new part -> names of the parts that it is made of, all of them, for the coarser
             taxonomy of :meth:`PartTaxonomy.merge` (which has the table of ids as well).
 
     Raises:
-        ValueError: an unknown name; groups that `merge` refuses.
+        FileNotFoundError, ValueError: an unknown name, no such file, or a broken one; groups that
+            `merge` refuses.
     """
-    taxonomy = known_taxonomy(name).taxonomy
+    if isinstance(name, PartTaxonomy):
+        taxonomy = name
+    elif not is_taxonomy_name(name) and _is_file_name(name):
+        taxonomy = read_taxonomy(name)
+    else:
+        taxonomy = known_taxonomy(name).taxonomy
     return taxonomy if merge is None else taxonomy.merge(merge)[0]
+
+
+def _is_file_name(name: object) -> bool:
+    if not isinstance(name, str | os.PathLike):
+        return False
+    return Path(name).suffix.lower() == ".json" or Path(name).is_file()
 
 
 def known_taxonomy(name: str) -> KnownTaxonomy:
@@ -113,19 +130,20 @@ def is_taxonomy_name(name: str) -> bool:
     return isinstance(name, str) and _normal(name) in _BY_ANY_NAME
 
 
-def read_taxonomy(path: Path) -> PartTaxonomy:
+def read_taxonomy(path: str | os.PathLike) -> PartTaxonomy:
     """The taxonomy in a JSON of :meth:`PartTaxonomy.to_dict`'s keys.
 
     Raises:
         FileNotFoundError, ValueError: no such file; not a taxonomy.
     """
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"The taxonomy {path} is neither a file nor one of {', '.join(TAXONOMY_NAMES)}"
             f"{_did_you_mean(path.name)}"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     known = {

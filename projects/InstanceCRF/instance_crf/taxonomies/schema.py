@@ -68,6 +68,9 @@ class PartTaxonomy:
     part_regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("part_names", "object_names", "part_regions"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a list of names.")
         as_tuple = {
             "part_names": tuple(self.part_names),
             "object_names": tuple(self.object_names),
@@ -151,6 +154,14 @@ class PartTaxonomy:
         """
         if rest not in ("error", "background", "ignore"):
             raise ValueError(f"rest is {rest!r}; it must be 'error', 'background' or 'ignore'.")
+        listed = isinstance(groups, Mapping) and not any(
+            isinstance(m, str) for m in groups.values()
+        )
+        if not groups or not listed:
+            raise ValueError(
+                f"The groups are {groups!r:.80}; they must be a mapping from each new part to a "
+                "list of the old parts' names."
+            )
         lut = np.full(256, IGNORE_LABEL, dtype=np.uint8)
         lut[BACKGROUND] = BACKGROUND
         group_of: dict[int, int] = {}

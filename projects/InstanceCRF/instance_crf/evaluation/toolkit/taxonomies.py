@@ -8,7 +8,6 @@ from ...taxonomies import (
     TAXONOMY_NAMES,
     PartTaxonomy,
     get_taxonomy,
-    is_taxonomy_name,
     read_taxonomy,
 )
 from .formats.panoptic import find_json, load_json, taxonomy_of_categories
@@ -32,8 +31,7 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
         FileNotFoundError, ValueError: no such taxonomy, or a broken file.
     """
     if wanted is not None:
-        known = is_taxonomy_name(wanted)
-        return get_taxonomy(wanted) if known else read_taxonomy(Path(wanted))
+        return get_taxonomy(wanted)
     for folder in (truth, truth.parent):
         if (folder / "taxonomy.json").is_file():
             return read_taxonomy(folder / "taxonomy.json")

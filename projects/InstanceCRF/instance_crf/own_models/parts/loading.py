@@ -35,7 +35,7 @@ def load_part_model(
             - ``onnx:FILE``: see ``OnnxParts``; what it needs to know may be in FILE.json;
             - ``bodypix:FOLDER``: BodyPix 2.0 in TensorFlow.js' format;
             - a folder of ``.npy``, ``.npz`` or ``.png``, named by the photo's stem.
-        taxonomy: of the model, or its name; default: what the model says of its labels.
+        taxonomy: of the model, its name or file; default: what the model says of its labels.
         options: of the kind: ``background``, ``align_corners``, ``kind``, ``device``, ...
 
     Raises:
@@ -43,8 +43,6 @@ def load_part_model(
         FileNotFoundError: no such file or folder, or an unknown kind.
         ImportError: the library is not installed; the message says how to.
     """
-    if isinstance(taxonomy, str):
-        taxonomy = get_taxonomy(taxonomy)
     text = os.fspath(spec)
     kind, colon, name = text.partition(":")
     if Path(text).expanduser().is_dir():
@@ -58,7 +56,7 @@ def load_part_model(
         raise FileNotFoundError(f"{text!r} is neither a folder of part scores nor one of {kinds}.")
     loader = getattr(import_module(f".{place[0]}", __package__), place[1])
     if taxonomy is not None:
-        options["taxonomy"] = taxonomy
+        options["taxonomy"] = get_taxonomy(taxonomy)
     _check_options(loader, options, kind)
     return loader(name, **options)
 
