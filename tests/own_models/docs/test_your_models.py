@@ -21,17 +21,17 @@ PAGE = Path(__file__).resolve().parents[3] / "docs/YOUR_MODELS.md"
 TEXT = PAGE.read_text()
 
 
-def blocks(language, above=""):
-    """(heading, code) of the blocks with this line above them."""
+def blocks(above):
+    """The Python blocks with this line above them, each called by its heading."""
     found = []
-    pattern = rf"(?<=\n){re.escape(above)}\n```{language}\n(.*?)\n```\n"
+    pattern = rf"(?<=\n){above}\n```python\n(.*?)\n```\n"
     for match in re.finditer(pattern, TEXT, re.DOTALL):
         heading = re.findall(r"^#+ (.*)", TEXT[: match.start()], re.MULTILINE)[-1]
         found.append(pytest.param(match[1], id=heading))
     return found
 
 
-FIRST, *OTHERS = blocks("python", "<!-- runs -->")
+FIRST, *OTHERS = blocks("<!-- runs -->")
 
 
 def run(code, names):
@@ -75,7 +75,7 @@ def test_block(code, first, folder, agreement, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", blocks("python", "<!-- runs with weights -->"))
+@pytest.mark.parametrize("code", blocks("<!-- runs with weights -->"))
 def test_block_with_weights(code, first, real_folder, tmp_path, monkeypatch):
     for file in (real_folder / "weights").iterdir():
         (tmp_path / file.name).symlink_to(file)
