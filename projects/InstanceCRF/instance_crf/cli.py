@@ -1,4 +1,4 @@
-"""The command ``instance-crf``: parse, compare, evaluate, taxonomies.
+"""The command ``instance-crf``: parse, compare, check, evaluate, taxonomies.
 
 Each command is a module with ``add_arguments(parser)`` and ``run(args) -> exit status``, imported
 when the command is used: help comes at once, and nothing is imported for a command's sake that
@@ -26,6 +26,10 @@ COMMANDS = {
     "compare": (
         ".commands.compare",
         "what the CRF changes, beside simpler ways to share the parts out among the boxes",
+    ),
+    "check": (
+        ".commands.check",
+        "whether a part model gets the right input: range, order of the channels",
     ),
     "evaluate": (".commands.evaluate", "measure saved predictions in any usual format"),
     "taxonomies": (".commands.taxonomies", "what the ids of a part model or a data set mean"),

@@ -48,6 +48,13 @@ PART_MEANINGS = """\
 - part mIoU: of the part segmentation alone, whosever the parts are. The simple rules and the
   factored CRF leave Q's as it is.
 """
+EXAMPLES = """\
+examples:
+  instance-crf compare photos/ --parts hf:mattmdjaga/segformer_b2_clothes \\
+      --detector torchvision:fasterrcnn_resnet50_fpn_v2 --truth truth/ --output compared/
+  instance-crf compare CIHP/Images --parts maps/ --taxonomy cihp --detector coco:boxes.json \\
+      --truth CIHP --truth-format cihp --output compared/ --pictures 12
+"""
 _RANKING_WORDS = {
     "share": "score times the share that they have of their box",
     "detection": "the detections' score",
@@ -56,7 +63,7 @@ _RANKING_WORDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of the command."""
-    parser.description = DESCRIPTION
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, folders, patterns")
     add_model_arguments(parser)
     truth = parser.add_argument_group("truth")

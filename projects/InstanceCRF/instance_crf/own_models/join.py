@@ -33,12 +33,14 @@ from .parts import read_part_scores
 from .parts.q import to_q
 from .parts.suspicion import suspicious
 
-__all__ = ["LEAST_SCORE", "SMOOTHING", "WORKING_SIZE", "Join", "Problem"]
+__all__ = ["LEAST_SCORE", "MIN_SHARE", "SMOOTHING", "WORKING_SIZE", "Join", "Problem"]
 
 WORKING_SIZE = 512
 """Pixels of the longer side at which the CRF works. Its bandwidths follow it."""
 LEAST_SCORE = 0.15
 """Boxes below are left out. Low: a false box wins few pixels, and its share ranks it last."""
+MIN_SHARE = 0.05
+"""Of an object in its box, as `MODEL.INSTANCE_CRF.MIN_SHARE`. Of less its pixels are nobody's."""
 SMOOTHING = 0.1
 """What a hard map leaves to the other labels."""
 _SQUASHED = 0.05  # of the ratio of width to height
@@ -140,7 +142,7 @@ class Join:
     align_corners: bool | None = None
     smoothing: float = SMOOTHING
     least_score: float = LEAST_SCORE
-    min_share: float = 0.0
+    min_share: float = MIN_SHARE
     working_size: int = WORKING_SIZE
     crf: InstanceCRFBase | None = None
 

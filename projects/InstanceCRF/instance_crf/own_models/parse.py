@@ -14,7 +14,7 @@ from ..structures import PartInstances
 from ..taxonomies import PartTaxonomy, get_taxonomy
 from .images import is_image
 from .inputs import Detections, PartScores
-from .join import LEAST_SCORE, SMOOTHING, WORKING_SIZE, Join
+from .join import LEAST_SCORE, MIN_SHARE, SMOOTHING, WORKING_SIZE, Join
 
 __all__ = ["parse"]
 
@@ -35,7 +35,7 @@ def parse(
     align_corners: bool | None = None,
     smoothing: float = SMOOTHING,
     least_score: float = LEAST_SCORE,
-    min_share: float = 0.0,
+    min_share: float = MIN_SHARE,
     working_size: int = WORKING_SIZE,
     crf: InstanceCRFBase | None = None,
 ) -> PartInstances | Iterator[PartInstances]:
@@ -63,7 +63,8 @@ def parse(
             pixels. The default, False: half a sample inside, as convolutions and resizing do it.
         smoothing: what hard maps leave to the other labels, 0..1.
         least_score: detections below are left out.
-        min_share: see `PartInstances.from_label_maps`.
+        min_share: objects with less of their box's pixels are left out, and these are nobody's
+            (`PartInstances.from_label_maps`).
         working_size: pixels of the longer side at which the CRF works; the answer has the image's
             own size, with borders that follow the picture.
         crf: another CRF than ``FactoredInstanceCRF`` with its initial weights.

@@ -105,7 +105,7 @@ def parts_from_crops(
 def _checked_boxes(boxes) -> Tensor:
     """(D, 4) float64."""
     if isinstance(boxes, Tensor):
-        boxes = boxes.detach().cpu()
+        boxes = boxes.detach().cpu().numpy()
     array = np.array(boxes, dtype=np.float64)
     if array.size and (array.ndim != 2 or array.shape[1] != 4):
         raise ValueError(f"The boxes are {array.shape}; they must be (D, 4), x1 y1 x2 y2.")

@@ -5,8 +5,9 @@ Letters: C channels, H, W size of the image, H', W' size of the model's input.
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,17 @@ class OnnxParts(Source):
         self.taxonomy = taxonomy or (
             get_taxonomy(self._options.taxonomy) if self._options.taxonomy else None
         )
+
+    @property
+    def options(self) -> OnnxOptions:
+        """What was said of the model."""
+        return self._options
+
+    def with_options(self, **changes) -> OnnxParts:
+        """The same model with another input: ``range``, ``mean``, ``std``, ``channels``."""
+        other = copy.copy(self)
+        other._options = replace(self._options, **changes)
+        return other
 
     def __call__(self, pixels: np.ndarray, path: Path | None = None) -> PartScores:
         feed = {self._input.name: self._prepared(pixels)}
