@@ -14,7 +14,7 @@ import instance_crf
 from instance_crf import parse
 from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.crf.place import region_templates
-from instance_crf.own_models.inputs import Source
+from instance_crf.own_models.inputs import PartScores, Source
 from instance_crf.taxonomies import PartTaxonomy, get_taxonomy
 
 PARTS = get_taxonomy("pascal_person_part")
@@ -205,9 +205,10 @@ def test_rows_of_identity_are_those_of_the_detections_given(image, logits):
     left = torch.zeros(4, *SIZE)
     left[1, :, :58] = 1
     left[3, :, 58:] = 1
-    result = parse(
-        image, part_logits=logits, detections=(boxes, scores), parts=PARTS, identity=left
-    )
+    with pytest.warns(UserWarning, match="outside of the image"):
+        result = parse(
+            image, part_logits=logits, detections=(boxes, scores), parts=PARTS, identity=left
+        )
     assert result.detection_index.tolist() == [1, 3]
     assert (result.object_map[20:80, 58:62] == 2).float().mean() > 0.9
     assert any("0" in note for note in result.notes) and len(result.notes) >= 1
@@ -248,8 +249,6 @@ class Remembering(Source):
 
 
 def test_sources_are_told_the_file(image, logits, tmp_path):
-    from instance_crf.own_models.inputs import PartScores
-
     Image.fromarray(image).save(tmp_path / "photo.png")
     source = Remembering(PartScores(logits, "logits", taxonomy=PARTS))
     result = parse(tmp_path / "photo.png", part_prob=source, detections=(BOXES, SCORES))
@@ -279,6 +278,8 @@ def test_lists_in_iterator_out(image, logits):
         ({"part_logits": 1}, "more than 1 images, but part_logits has 1"),
         ({"part_logits": 3}, "are 2 images, but part_logits has more"),
         ({"detections": {"boxes": BOXES}}, "one detections .dict.: it must be a list"),
+        ({"detections": "boxes.json"}, "one detections .str.: it must be a list"),
+        ({"part_logits": 0.5}, "one part_logits .float.: it must be a list"),
     ],
 )
 def test_lists_that_do_not_fit(image, logits, change, message):
@@ -287,6 +288,19 @@ def test_lists_that_do_not_fit(image, logits, change, message):
         given[name] = [logits] * value if isinstance(value, int) else value
     with pytest.raises(ValueError, match=message):
         list(parse([image, image], parts=PARTS, **given))
+
+
+def test_results_of_one_image_are_not_those_of_several(image, logits):
+    """Though some libraries' can be gone through: of two images, one with two people would do."""
+    supervision = pytest.importorskip("supervision")
+
+    class Results(list):
+        xyxy = BOXES
+
+    one = supervision.Detections(xyxy=BOXES, confidence=SCORES)
+    for detections in (one, Results(BOXES)):
+        with pytest.raises(ValueError, match="one detections .(Detections|Results).: it must be a"):
+            parse([image] * 2, part_logits=[logits] * 2, detections=detections, parts=PARTS)
 
 
 def test_errors_name_the_image_of_a_list(image, logits):
@@ -317,17 +331,76 @@ def test_errors_name_the_image_of_a_list(image, logits):
         ({"detections": (BOXES[:, [0, 1, 0, 1]] - [0, 0, 5, 5], SCORES)}, "x, y, w"),
         ({"detections": (BOXES, SCORES[:1])}, "1"),
         ({"class_names": ["cat", "dog"], "detections": (BOXES, SCORES, [0, 1])}, "cat"),
+        ({"parts": ["head"]}, "no taxonomy \\['head'\\]"),
+        ({"merge": {"all": "head"}}, "a mapping from each new part to a list"),
         ({"smoothing": 1.5}, "smoothing is 1.5"),
+        ({"smoothing": 1, "part_logits": None, "part_map": np.ones(SIZE, int)}, "smoothing is 1"),
         ({"working_size": 4}, "working_size is 4"),
+        ({"working_size": 512.5}, "working_size is 512.5"),
+        ({"working_size": (96, 128)}, r"working_size is \(96, 128\)"),
         ({"least_score": -1}, "least_score is -1"),
-        ({"identity": torch.zeros(1, 9, 9)}, r"identity is \(1, 9, 9\).*at least 2"),
-        ({"identity": torch.full((2, 9, 9), 3.0)}, "identity|evidence"),
+        ({"least_score": "0.3"}, "least_score is '0.3'"),
+        ({"min_share": 2}, "min_share is 2"),
+        ({"crf": "factored"}, "crf is 'factored'; .*FactoredInstanceCRF"),
+        ({"crf": FactoredInstanceCRF}, "crf is <class"),
+        ({"align_corners": "yes"}, "align_corners is 'yes'"),
+        ({"part_logits": torch.nn.Conv2d(3, 7, 1)}, "Conv2d is a network"),
+        ({"detections": torch.nn.Linear(2, 2)}, "Linear is a network"),
+        ({"identity": torch.zeros(1, 9, 9)}, r"identity is \(1, 9, 9\).*must be \(2, h, w\)"),
+        ({"identity": torch.zeros(3, 9, 9)}, r"identity is \(3, 9, 9\).*must be \(2, h, w\)"),
+        ({"identity": lambda boxes: torch.zeros(3, 9, 9)}, r"identity is \(3, 9, 9\)"),
+        ({"identity": torch.zeros(2, 0, 9)}, r"identity is \(2, 0, 9\)"),
+        ({"identity": torch.full((2, 9, 9), 3.0)}, "identity goes from 3 to 3"),
+        ({"identity": torch.full((2, 9, 9), torch.nan)}, "identity goes from nan"),
+        ({"identity": "maps.npy"}, "identity cannot be read as numbers"),
     ],
 )
 def test_bad_input(image, logits, change, message):
     given = {"part_logits": logits, "detections": (BOXES, SCORES), "parts": PARTS, **change}
     with pytest.raises(ValueError, match=message):
         parse(image, **given)
+
+
+@pytest.mark.parametrize("picture", [None, 7, b"photo.jpg", {"a": "photo.jpg"}])
+def test_what_is_no_picture_is_refused_at_once(logits, picture):
+    with pytest.raises(ValueError, match="The image is a"):
+        parse(picture, part_logits=logits, detections=(BOXES, SCORES), parts=PARTS)
+
+
+def test_files_that_are_not_there(image, logits, tmp_path):
+    given = {"part_logits": logits, "detections": (BOXES, SCORES), "parts": PARTS}
+    for name in ("parts", "part_logits", "detections"):
+        with pytest.raises(FileNotFoundError, match="nothing.json"):
+            parse(image, **{**given, name: str(tmp_path / "nothing.json")})
+
+
+def test_votes_that_are_none(image, logits):
+    common = {"detections": (BOXES, SCORES), "parts": PARTS}
+    for votes in (torch.ones(9, 9), torch.ones(3, 9, 9), -torch.ones(2, 9, 9)):
+        scores = PartScores(logits, "logits", votes=lambda boxes, votes=votes: votes)
+        with pytest.raises(ValueError, match="^votes (is|goes)"):
+            parse(image, part_logits=scores, **common)
+
+
+def test_nobody_has_no_identity(image, logits):
+    nothing = (np.zeros((0, 4)), np.zeros(0))
+    for identity in (torch.zeros(0, *SIZE), lambda boxes: torch.zeros(len(boxes), *SIZE)):
+        result = parse(
+            image, part_logits=logits, detections=nothing, parts=PARTS, identity=identity
+        )
+        assert len(result) == 0
+
+
+def test_a_photo_that_its_tag_turns(image, logits, tmp_path):
+    """Of which part model and detector did not know."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(tmp_path / "photo.jpg", exif=exif)
+    with pytest.warns(UserWarning) as warned:
+        parse(tmp_path / "photo.jpg", part_logits=logits, detections=(BOXES, SCORES), parts=PARTS)
+    messages = " ".join(str(warning.message) for warning in warned)
+    assert "part scores are 128x96, the image 96x128" in messages
+    assert "1 of 2 boxes reach far beyond the image, 96x128" in messages and "turned" in messages
 
 
 def test_a_map_of_another_shape_than_the_picture(image, truth):

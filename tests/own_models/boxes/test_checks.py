@@ -27,7 +27,7 @@ def test_nothing_changes_what_is_right():
     ([-1.5, 3.0], r"-1\.5\.\.3.*logits\?"),
     ([0.5, -0.1], "logits"),
     ([0.5, 1200.0], "not scores at all"),
-    ([0.5, float("nan")], "scores of Row 1 hold NaN"),
+    ([0.5, float("nan")], "Row 1 of the scores hold NaN"),
 ])  # fmt: skip
 def test_scores(scores, words):
     with pytest.raises(ValueError, match=words):
@@ -62,12 +62,17 @@ def test_boxes_relative_to_the_image():
 
 
 def test_not_finite():
-    with pytest.raises(ValueError, match="boxes of Row 1 hold NaN or infinity"):
+    with pytest.raises(ValueError, match="Row 1 of the boxes hold NaN or infinity"):
         check_detections(build([[1, 2, 3, 4], [1, 2, float("inf"), 4]]), SIZE)
     points = torch.zeros(1, 2, 3)
     points[0, 1, 0] = float("nan")
-    with pytest.raises(ValueError, match="keypoints of Row 0"):
+    with pytest.raises(ValueError, match="Row 0 of the keypoints"):
         check_detections(build([[1, 2, 3, 4]], keypoints=points), SIZE)
+
+
+def test_boxes_whose_area_is_no_number():
+    with pytest.raises(ValueError, match="Row 0 of the boxes hold NaN or infinity"):
+        check_detections(build([[-1e30, -1e30, 1e30, 1e30]]), SIZE)
 
 
 def test_confidence_of_keypoints():
@@ -91,13 +96,18 @@ def test_empty_and_outside_are_left_out_and_told():
     assert found.index.tolist() == [0, 3] and found.class_names == ("a", "d")
     assert found.boxes.tolist() == [boxes[0], boxes[3]]
     assert found.masks[:, 0, 0].tolist() == pytest.approx([0, 0.3])
-    assert found.notes == (
-        "1 left out, without an area: box 1 [10, 10, 10, 20].",
+    assert found.notes == ("1 left out, without an area: box 1 [10, 10, 10, 20].",)
+    assert found.doubts == (
         "3 left out, outside of the image, 80x60: box 2 [90, 10, 99, 20], 4 [5, 60, 20, 66], "
         "5 [-9, -9, 0, 4].",
     )
+    assert found.given == 6
     again = check_detections(found, SIZE)
-    assert again.notes == found.notes and again.index.tolist() == [0, 3]
+    assert (again.notes, again.doubts, again.given) == (
+        found.notes,
+        found.doubts,
+        6,
+    ) and again.index.tolist() == [0, 3]
 
 
 def test_long_lists_are_cut():
@@ -109,13 +119,24 @@ def test_long_lists_are_cut():
 def test_rows_of_a_second_check_are_those_of_the_first_input():
     first = check_detections(build([[5, 5, 5, 9], [5, 5, 9, 9], [50, 40, 70, 50]]), SIZE)
     second = check_detections(first, (30, 40))  # as if the image were smaller
-    assert second.index.tolist() == [1] and "box 2 [50, 40, 70, 50]" in second.notes[-1]
+    assert second.index.tolist() == [1] and "box 2 [50, 40, 70, 50]" in second.doubts[-1]
 
 
-def test_boxes_of_a_larger_image_are_noted():
+def test_boxes_of_a_larger_image_are_doubted():
     found = check_detections(build([[10, 10, 200, 50], [1, 1, 9, 9]]), SIZE)
     assert len(found) == 2
-    assert "1 of 2 boxes reach far beyond the image, 80x60, as [10, 10, 200, 50]" in found.notes[0]
+    doubt = "1 of 2 boxes reach far beyond the image, 80x60, as [10, 10, 200, 50]: are they of an"
+    assert doubt in found.doubts[0] and not found.notes
+
+
+def test_boxes_of_the_image_before_it_was_turned():
+    """Of 80 x 60 pixels, which its file has; the tag says that it is 60 x 80."""
+    found = check_detections(build([[10, 10, 66, 58], [0, 0, 30, 40]]), (80, 60))
+    assert (
+        len(found) == 2 and "66, 58]: are they of the image before it was turned" in found.doubts[0]
+    )
+    assert not check_detections(build([[10, 10, 61, 70]]), (80, 60)).doubts
+    assert not check_detections(build([]), (80, 60)).doubts
 
 
 @pytest.mark.parametrize(
@@ -126,6 +147,7 @@ def test_boxes_of_a_larger_image_are_noted():
         ({"masks": torch.zeros(2, 30, 40)}, "masks are 40x30 pixels, but the image is 80x60"),
         ({"keypoints": torch.zeros(3, 17, 3)}, "2 boxes, but 3 keypoints"),
         ({"index": torch.zeros(5)}, "2 boxes, but 5 index"),
+        ({"index": torch.arange(2)}, "index .* given .*: give both"),
     ],
 )
 def test_fields_that_disagree(fields, words):

@@ -153,6 +153,9 @@ def test_transformers_segmentation_of_another_size():
     post = {"segmentation": torch.zeros(3, *SIZE), "segments_info": post["segments_info"]}
     with pytest.raises(ValueError, match=r"shape \(3, 60, 80\) for 2 segments"):
         read_detections(post, size=SIZE, class_names=table)
+    post = {"segmentation": torch.zeros(SIZE), "segments_info": [{"id": 1, "score": 0.9}]}
+    with pytest.raises(ValueError, match="lack a label_id"):
+        read_detections(post, size=SIZE, class_names=table)
 
 
 def test_transformers_pipeline_list():
@@ -161,6 +164,9 @@ def test_transformers_pipeline_list():
     assert found.boxes.tolist() == [[1, 2, 30, 40]] * 2 and found.class_names == ("person", "dog")
     assert found.scores.tolist() == pytest.approx([0.9, 0.9])
     assert len(read_detections([entry], size=SIZE)) == 1  # not taken as a list of outputs
+    for box in (None, [1, 2, 30, 40], {"xmin": 1, "ymin": 2}):
+        with pytest.raises(ValueError, match="There is the box .* xmin, ymin, xmax, ymax"):
+            read_detections([{**entry, "box": box}], size=SIZE)
 
 
 def test_transformers_text_labels():
@@ -350,6 +356,11 @@ class TestCoco:
             read_detections(
                 [self.entry(segmentation=segmentation)], size=SIZE, class_names={1: "person"}
             )
+
+    @pytest.mark.parametrize("changes", [{"bbox": None}, {"bbox": None, "segmentation": None}])
+    def test_neither_boxes_nor_masks(self, changes):
+        with pytest.raises(ValueError, match="neither a bbox nor a segmentation"):
+            read_detections([self.entry(**changes)], size=SIZE, class_names={1: "person"})
 
     def test_keypoints_that_are_not_triples(self):
         with pytest.raises(ValueError, match=r"keypoints have \[4\] numbers"):

@@ -117,6 +117,9 @@ def test_masks_and_keypoints():
         assert found.masks.dtype == torch.bool and (found.masks.numpy() == masks).all()
     found = read_detections({"boxes": BOXES, "keypoints": points[..., :2]}, size=SIZE)
     assert found.keypoints.tolist() == [[[1, 2, 1]], [[3, 4, 1]]]
+    unseen = [[[1, 2], [0, 0]], [[0, 7], [5, 0]]]
+    found = read_detections({"boxes": BOXES, "keypoints": unseen}, size=SIZE)
+    assert found.keypoints[..., 2].tolist() == [[1, 0], [1, 1]]
 
 
 def test_soft_masks_stay_soft():

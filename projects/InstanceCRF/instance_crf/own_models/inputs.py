@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,8 @@ class PartScores:
             own vote agrees with each box; where the model votes.
 
     Raises:
-        ValueError: another ``kind`` or ``background``; shapes that do not fit them; no numbers.
+        ValueError: another ``kind``, ``background`` or ``align_corners``; shapes that do not fit
+            them; no numbers.
     """
 
     values: Tensor
@@ -62,6 +63,8 @@ class PartScores:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; it is one of {', '.join(choices)}."
                 )
+        if self.align_corners not in (True, False):
+            raise ValueError(f"align_corners is {self.align_corners!r}; it is True or False.")
         shape, is_map = tuple(self.values.shape), self.kind == "map"
         if len(shape) != (2 if is_map else 3) or not self.values.numel():
             wanted = "(h, w)" if is_map else "(C, h, w)"
@@ -95,9 +98,11 @@ class Detections:
         class_names: D names of the model's own classes; None: all are of the one object class.
         masks: (D, H, W) bool, or float in [0, 1], over the whole image.
         keypoints: (D, K, 3) x, y in pixels of the image and the confidence in [0, 1].
-        notes: what was left out or looks odd, in words.
+        notes: what was left out, in words.
+        doubts: what is unlikely about them, in sentences; ``parse`` warns of it.
         known_classes: the model's table, all names that ``class_names`` may hold, if it is known.
         index: (D,) int64 row of each in what was given, where some were left out.
+        given: how many there were before.
     """
 
     boxes: Tensor
@@ -105,9 +110,11 @@ class Detections:
     class_names: tuple[str, ...] | None = None
     masks: Tensor | None = None
     keypoints: Tensor | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     known_classes: tuple[str, ...] | None = None
     index: Tensor | None = None
+    given: int | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -126,7 +133,9 @@ class Detections:
         }
         if self.class_names is not None:
             taken["class_names"] = tuple(self.class_names[i] for i in rows.tolist())
-        return replace(self, **taken, index=rows if self.index is None else self.index[rows])
+        if self.index is None:
+            return replace(self, **taken, index=rows, given=len(self))
+        return replace(self, **taken, index=self.index[rows])
 
 
 class Source(ABC):

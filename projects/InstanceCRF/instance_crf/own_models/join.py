@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from .inputs import Detections, PartScores, Source
 from .parts import read_part_scores
 from .parts.q import to_q
 from .parts.suspicion import suspicious
+from .tensors import as_tensor
 
 __all__ = ["LEAST_SCORE", "MIN_SHARE", "SMOOTHING", "WORKING_SIZE", "Join", "Problem"]
 
@@ -44,6 +46,7 @@ MIN_SHARE = 0.05
 SMOOTHING = 0.1
 """What a hard map leaves to the other labels."""
 _SQUASHED = 0.05  # of the ratio of width to height
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,20 @@ class Join:
     crf: InstanceCRFBase | None = None
 
     def __post_init__(self) -> None:
-        for name in ("smoothing", "least_score"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in 0..1, below 1.")
-        if self.working_size < 16:
-            raise ValueError(f"working_size is {self.working_size}; it must be at least 16 pixels.")
+        for name in ("smoothing", "least_score", "min_share"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 <= value <= 1):
+                raise ValueError(f"{name} is {value!r}; it must be in 0..1.")
+        if not (isinstance(self.working_size, Integral) and self.working_size >= 16):
+            raise ValueError(
+                f"working_size is {self.working_size!r}; it must be a whole number of pixels, at "
+                "least 16."
+            )
+        if not (self.crf is None or isinstance(self.crf, InstanceCRFBase)):
+            raise ValueError(
+                f"crf is {self.crf!r:.80}; it must be a module of instance_crf.crf, such as "
+                "FactoredInstanceCRF()."
+            )
 
     def __call__(self, *inputs: Any) -> PartInstances:
         """The arguments of :meth:`prepare`."""
@@ -187,21 +199,22 @@ class Join:
         scale = min(1.0, self.working_size / max(size))
         small_size = tuple(max(1, round(length * scale)) for length in size)
         device = scores.values.device
-        picture = torch.from_numpy(np.require(pixels, requirements="CW"))
-        picture = picture.permute(2, 0, 1).to(device)
+        picture = torch.from_numpy(np.require(pixels, requirements="CW")).permute(2, 0, 1)
+        # On the CPU: elsewhere torch cannot do this to bytes.
         small = F.interpolate(picture[None], small_size, mode="bilinear", antialias=True)[0]
         q = to_q(scores, small_size, num_parts, smoothing=self.smoothing, lut=lut, image_size=size)
         boxes = (found.boxes * _scale(size, small_size)).to(device)
+        doubts = (*_turned(scores, size), *found.doubts, *suspicious(q, boxes))
         return Problem(
-            picture=picture,
-            small=small.float(),
+            picture=picture.to(device),
+            small=small.to(device).float(),
             q=q,
             boxes=boxes,
             classes=classes.to(device),
             detections=found,
             evidence=_evidence(found, scores, identity, size, small_size),
             taxonomy=taxonomy,
-            doubts=tuple(f"{path or 'the image'}: {doubt}" for doubt in suspicious(q, boxes)),
+            doubts=tuple(f"{path or 'the image'}: {doubt}" for doubt in doubts),
         )
 
     def _taxonomy(
@@ -232,6 +245,12 @@ def _ask(value: Any, pixels: np.ndarray, path: Path | None) -> Any:
     """What a function says of the image; anything else as it is."""
     if isinstance(value, Source):
         return value(pixels, path)
+    if isinstance(value, torch.nn.Module):
+        raise ValueError(
+            f"{type(value).__name__} is a network, which takes prepared tensors, not pictures: "
+            "give its output, or a function of the (H, W, 3) uint8 picture that prepares it, runs "
+            "the network and returns the output, as load_part_model and load_detector make them."
+        )
     return value(pixels) if callable(value) else value
 
 
@@ -251,8 +270,9 @@ def _evidence(
         keypoints = torch.cat([found.keypoints[..., :2] * scale[:2], found.keypoints[..., 2:]], 2)
         known.append(keypoint_evidence(keypoints, found.boxes * scale, size))
     if scores.votes is not None and len(found):
-        known.append(_resized(scores.votes(found.boxes), size, scores.align_corners))
-    if identity is not None:
+        votes = _one_a_detection(scores.votes(found.boxes), "votes", len(found))
+        known.append(_resized(votes, size, scores.align_corners))
+    if identity is not None and len(found):
         known.append(_resized(_rows_of(identity, found), size, False))
     return reduce(torch.mul, (each.to(scores.values.device) for each in known)) if known else None
 
@@ -266,16 +286,34 @@ def _scale(image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
 def _rows_of(identity: Any, found: Detections) -> Tensor:
     """(D, h, w) of the detections that are left."""
     if callable(identity):
-        identity, rows = identity(found.boxes), torch.arange(len(found))
-    else:
-        rows = found.index
-    identity = torch.as_tensor(identity).float()
-    if identity.dim() != 3 or (len(rows) and len(identity) <= int(rows.max())):
+        return _one_a_detection(identity(found.boxes), "identity", len(found))
+    return _one_a_detection(identity, "identity", found.given)[found.index]
+
+
+def _one_a_detection(maps: Any, name: str, count: int) -> Tensor:
+    """(D, h, w) float32 in [0, 1], if that is what it is."""
+    maps = as_tensor(maps, name).float()
+    if maps.dim() != 3 or len(maps) != count or not maps.numel():
         raise ValueError(
-            f"identity is {tuple(identity.shape)}; it must be (D, h, w), one row for each of the "
-            f"detections given (there are at least {int(rows.max()) + 1 if len(rows) else 0})."
+            f"{name} is {tuple(maps.shape)}; it must be ({count}, h, w), a map for each of the "
+            f"{count} detections."
         )
-    return identity[rows]
+    low, high = (float(value) for value in maps.aminmax())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is refused, too
+        raise ValueError(f"{name} goes from {low:.4g} to {high:.4g}; it must be in 0..1.")
+    return maps.clamp(0, 1)
+
+
+def _turned(scores: PartScores, size: tuple[int, int]) -> list[str]:
+    """A doubt, if the part scores have the shape of the image turned by a quarter."""
+    rows, columns = scores.values.shape[-2:]
+    ratio, turned = math.log(columns / rows), math.log(size[0] / size[1])
+    if abs(turned) < 2 * _SQUASHED or abs(ratio - turned) > _SQUASHED:
+        return []
+    return [
+        f"The part scores are {columns}x{rows}, the image {size[1]}x{size[0]}: it may have been "
+        "turned for the one and not for the other, as its EXIF tag says."
+    ]
 
 
 def _check_shape(scores: PartScores, size: tuple[int, int]) -> None:

@@ -13,7 +13,6 @@ from ..crf.instance_crf import InstanceCRFBase
 from ..structures import PartInstances
 from ..taxonomies import PartTaxonomy, get_taxonomy
 from .images import is_image
-from .inputs import Detections, PartScores
 from .join import LEAST_SCORE, MIN_SHARE, SMOOTHING, WORKING_SIZE, Join
 
 __all__ = ["parse"]
@@ -108,16 +107,16 @@ def parse(
         "identity": identity,
         "person_logit": person_logit,
     }
-    if is_image(image):
+    if is_image(image) or isinstance(image, (bytes, Mapping)) or not isinstance(image, Iterable):
         return join(image, *inputs.values())
-    return _one_by_one(join, image, inputs)
+    columns = {name: _per_image(name, value) for name, value in inputs.items()}
+    return _one_by_one(join, iter(image), columns)
 
 
 def _one_by_one(
-    join: Join, images: Iterable[Any], inputs: Mapping[str, Any]
+    join: Join, images: Iterator[Any], columns: Mapping[str, Iterator[Any]]
 ) -> Iterator[PartInstances]:
-    """The answers for several images; of each argument all images' values, or a function."""
-    columns = {name: _per_image(name, value) for name, value in inputs.items()}
+    """The answers for several images; of each argument all images' values."""
     number = -1
     for number, image in enumerate(images):
         row = {name: next(column, _MISSING) for name, column in columns.items()}
@@ -138,9 +137,12 @@ _MISSING = object()
 
 
 def _per_image(name: str, value: Any) -> Iterator[Any]:
+    """A value for each image."""
     if value is None or callable(value):
         return repeat(value)
-    if isinstance(value, (str, Mapping, PartScores, Detections)):
+    # What several libraries call their result for one image may be gone through, too.
+    single = isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable)
+    if single or hasattr(value, "xyxy") or hasattr(value, "get_fields"):
         raise ValueError(
             f"Several images are given, but one {name} ({type(value).__name__}): it must be a list "
             "with one for each image, or a function."

@@ -15,16 +15,18 @@ from .convert import as_boxes, as_floats, as_keypoints, as_masks
 
 __all__ = ["check_detections"]
 
+_INFINITE = 1e9  # whose squares would soon be no numbers
 _LISTED = 3  # so many rows are named in a message
 _BEYOND = 1.25  # a box that reaches so many times the image's width is probably of another image
+_BEYOND_IF_TURNED = 1.02  # where all boxes would fit the image turned by a quarter
 
 
 def check_detections(detections: Detections, size: tuple[int, int]) -> Detections:
     """The detections, if they can be of an image of ``size``; empty and foreign boxes left out.
 
-    Boxes without an area, and boxes wholly outside of the image, are left out: ``notes`` says
-    which and why, ``index`` holds the rows of those that stay. A note names a box that reaches far
-    beyond the image. All else stays as it is; boxes are not clipped.
+    Boxes without an area, and boxes wholly outside of the image, are left out: ``notes`` and
+    ``doubts`` say which and why, ``index`` holds the rows of those that stay. ``doubts`` also name
+    a box that reaches far beyond the image. All else stays as it is; boxes are not clipped.
 
     Args:
         detections: of one image.
@@ -52,15 +54,15 @@ def check_detections(detections: Detections, size: tuple[int, int]) -> Detection
     outside |= (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
     image = f"outside of the image, {width}x{height}"
     rows = torch.arange(len(boxes)) if detections.index is None else detections.index
-    notes = _left_out(boxes, rows, no_area, "without an area")
-    notes += _left_out(boxes, rows, outside & ~no_area, image)
     stay = ~(no_area | outside)
-    detections = replace(detections, scores=detections.scores.clamp(max=1))
-    notes += _far_beyond(boxes[stay], size)
-    if not bool(stay.all()):
-        detections = detections.take(stay)
-    fresh = tuple(note for note in notes if note not in detections.notes)
-    return replace(detections, notes=detections.notes + fresh)
+    notes = _left_out(boxes, rows, no_area, "without an area")
+    doubts = _left_out(boxes, rows, outside & ~no_area, image) + _far_beyond(boxes[stay], size)
+    detections = replace(
+        detections if bool(stay.all()) else detections.take(stay),
+        notes=tuple(dict.fromkeys([*detections.notes, *notes])),
+        doubts=tuple(dict.fromkeys([*detections.doubts, *doubts])),
+    )
+    return replace(detections, scores=detections.scores.clamp(max=1))
 
 
 def _converted(detections: Detections) -> Detections:
@@ -88,16 +90,21 @@ def _check_shapes(detections: Detections) -> None:
         value = getattr(detections, name)
         if value is not None and len(value) != count:
             raise ValueError(f"There are {count} boxes, but {len(value)} {name}.")
+    if (detections.index is None) != (detections.given is None):
+        raise ValueError(
+            "index says which of the detections these are, given how many there were: give both, "
+            "or neither."
+        )
 
 
 def _check_finite(detections: Detections) -> None:
     for name in ("boxes", "scores", "keypoints"):
         value = getattr(detections, name)
-        if value is None or bool(value.isfinite().all()):
+        if value is None or bool((value.abs() < _INFINITE).all()):
             continue
-        rows = (~value.isfinite()).reshape(len(value), -1).any(1).nonzero().squeeze(1)
+        rows = (~(value.abs() < _INFINITE)).reshape(len(value), -1).any(1).nonzero().squeeze(1)
         raise ValueError(
-            f"The {name} of {_rows(rows)} hold NaN or infinity: {value[rows[0]].tolist()}."
+            f"{_rows(rows)} of the {name} hold NaN or infinity: {str(value[rows[0]].tolist()):.80}."
         )
     if detections.keypoints is not None:
         _check_confidence(detections.keypoints[..., 2])
@@ -157,14 +164,19 @@ def _left_out(boxes: Tensor, rows: Tensor, which: Tensor, why: str) -> list[str]
 
 
 def _far_beyond(boxes: Tensor, size: tuple[int, int]) -> list[str]:
+    if not len(boxes):
+        return []
     height, width = size
-    beyond = (boxes[:, 2] > _BEYOND * width) | (boxes[:, 3] > _BEYOND * height)
-    found = beyond.nonzero().squeeze(1).tolist()
+    right, bottom = boxes[:, 2:].unbind(1)
+    turned = float(right.max()) <= height + 1 and float(bottom.max()) <= width + 1
+    least = _BEYOND_IF_TURNED if turned else _BEYOND
+    found = ((right > least * width) | (bottom > least * height)).nonzero().squeeze(1).tolist()
     if not found:
         return []
+    how = "of the image before it was turned, as its EXIF tag says" if turned else "of another size"
     return [
         f"{len(found)} of {len(boxes)} boxes reach far beyond the image, {width}x{height}, as "
-        f"{_text(boxes[found[0]])}: are they of another size of it?"
+        f"{_text(boxes[found[0]])}: are they {how}?"
     ]
 
 

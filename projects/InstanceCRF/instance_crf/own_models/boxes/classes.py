@@ -163,10 +163,10 @@ def _all_alike(known: tuple[str, ...] | None, count: int):
 
 def _as_names(labels) -> tuple[str, ...] | None:
     """Labels that are names already; None if they are numbers, or there are none."""
-    if isinstance(labels, Tensor):
-        return None
-    values = list(labels)
-    return tuple(map(str, values)) if all(isinstance(value, str) for value in values) else None
+    values = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values):
+        return tuple(map(str, values))
+    return None
 
 
 def _look_up(labels: Tensor, count: int, table: dict[int, str] | None) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ def read(value: Sequence[Mapping], size: tuple[int, int], class_names) -> Detect
     labels = [entry["category_id"] for entry in value] if _all_have(value, "category_id") else None
     names, known = name_classes(labels, len(value), class_names)
     masks = _masks(value, size) if _all_have(value, "segmentation") else None
+    if not _all_have(value, "bbox") and masks is None:
+        raise ValueError("The results have neither a bbox nor a segmentation; they need one.")
     if _all_have(value, "bbox"):
         boxes = torch.tensor([_box(entry, i) for i, entry in enumerate(value)])
     else:

@@ -73,7 +73,8 @@ def as_keypoints(values, confidence=None) -> Tensor:
 
     Args:
         values: (D, K, 2) x, y, or (D, K, 3) with the confidence.
-        confidence: (D, K), in place of the third column; 1 where there is none at all.
+        confidence: (D, K), in place of the third column. Where there is none at all: 1, and 0 at
+            x = y = 0, which is how libraries mark keypoints that they have not found.
 
     Raises:
         ValueError: other shapes.
@@ -87,7 +88,7 @@ def as_keypoints(values, confidence=None) -> Tensor:
     if confidence is None:
         if keypoints.shape[2] == 3:
             return keypoints
-        return torch.cat([keypoints, torch.ones_like(keypoints[..., :1])], dim=2)
+        return torch.cat([keypoints, keypoints.any(2, keepdim=True)], dim=2)
     confidence = as_floats(confidence, "keypoints' scores")
     if confidence.shape != keypoints.shape[:2]:
         raise ValueError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..inputs import Detections
 from ..tensors import as_tensor
 from .classes import name_classes
-from .convert import boxes_of_masks
+from .convert import as_boxes, as_floats, boxes_of_masks
 
 __all__ = ["matches", "read"]
 
@@ -40,10 +40,10 @@ def read(value, size: tuple[int, int], class_names) -> Detections:
         )
     if isinstance(value, Mapping):
         return _read_segments(value, size, class_names)
-    boxes = [[v["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] for v in value]
+    boxes = [_corners(entry["box"]) for entry in value]
     names, known = name_classes([v["label"] for v in value], len(value), class_names)
     return Detections(
-        boxes=torch.tensor(boxes, dtype=torch.float32),
+        boxes=as_boxes(boxes),
         scores=_scores(value),
         class_names=names,
         known_classes=known,
@@ -53,6 +53,8 @@ def read(value, size: tuple[int, int], class_names) -> Detections:
 def _read_segments(value: Mapping, size: tuple[int, int], class_names) -> Detections:
     segments = value["segments_info"]
     masks = _masks(value.get("segmentation"), segments, size)
+    if not all("label_id" in segment for segment in segments):
+        raise ValueError("The segments_info lack a label_id, the number of the segment's class.")
     labels = [segment["label_id"] for segment in segments]
     names, known = name_classes(labels, len(segments), class_names)
     return Detections(
@@ -62,6 +64,13 @@ def _read_segments(value: Mapping, size: tuple[int, int], class_names) -> Detect
         masks=masks,
         known_classes=known,
     )
+
+
+def _corners(box) -> list:
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    if not isinstance(box, Mapping) or not {*sides} <= box.keys():
+        raise ValueError(f"There is the box {box!r}; it must have {', '.join(sides)}.")
+    return [box[side] for side in sides]
 
 
 def _masks(segmentation, segments, size: tuple[int, int]) -> Tensor:
@@ -92,4 +101,4 @@ def _masks(segmentation, segments, size: tuple[int, int]) -> Tensor:
 
 
 def _scores(entries) -> Tensor:
-    return torch.tensor([float(entry.get("score", 1.0)) for entry in entries])
+    return as_floats([entry.get("score", 1.0) for entry in entries], "scores")
