@@ -65,3 +65,9 @@ def test_files_that_are_no_photos_are_named(read, tmp_path):
 def test_an_unknown_order_of_channels(tmp_path):
     with pytest.raises(ValueError, match="'HSV'.*'RGB' or 'BGR'"):
         read_image(tmp_path / "a.png", "HSV")
+
+
+def test_more_than_8_bits_are_not_cut(tmp_path):
+    Image.fromarray(np.full((4, 5), 4096, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits \(mode I;16\)"):
+        read_image(tmp_path / "deep.png")

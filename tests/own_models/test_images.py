@@ -50,7 +50,10 @@ def test_a_file_is_rotated_as_its_tag_says(pixels, tmp_path):
     "value, message",
     [
         (np.zeros((4, 4, 3), np.float32), "an array of float32; it must be uint8"),
-        (np.zeros((4, 4, 4), np.uint8), r"an array \(4, 4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"an array \(4, 4, 4\).* image\[:, :, :3\]"),
+        (np.zeros((3, 4, 5), np.uint8), r"an array \(3, 4, 5\).*transpose"),
+        (Image.fromarray(np.zeros((4, 4), np.uint16)), r"more than 8 bits \(mode I;16\)"),
+        (Image.fromarray(np.zeros((4, 4), np.float32)), r"more than 8 bits \(mode F\)"),
         (np.zeros((0, 4, 3), np.uint8), "not empty"),
         (torch.zeros(4, 4, 3, dtype=torch.uint8), r"a tensor \(4, 4, 3\)"),
         (torch.zeros(2, 3, 4, 4), "given as a list"),

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["image_size", "read_image"]
+__all__ = ["check_depth", "image_size", "read_image"]
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -21,20 +21,30 @@ def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a readable image, or an unknown format. Both messages name the file.
+        ValueError: not a readable image, more than 8 bits, an unknown format; names the file.
     """
     if format not in ("RGB", "BGR"):
         raise ValueError(f"{file_name} is wanted as {format!r}; the format is 'RGB' or 'BGR'.")
     try:
         with Image.open(file_name) as image:
             ImageOps.exif_transpose(image, in_place=True)
+            mode = image.mode
             image = image.convert("RGB")
             pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
     except FileNotFoundError:
         raise FileNotFoundError(f"Image not found: {file_name}") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"Cannot read the image {file_name}: {error}. Copy it again.") from error
+    check_depth(mode, str(file_name))
     return pixels.reshape(image.height, image.width, 3)
+
+
+def check_depth(mode: str, source: str) -> None:
+    """ValueError, if a picture of this mode of Pillow has more than 8 bits, which it would cut."""
+    if mode.startswith(("I", "F")):
+        raise ValueError(
+            f"{source} has more than 8 bits (mode {mode}): scale it to 0-255 first, in grey or RGB."
+        )
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:

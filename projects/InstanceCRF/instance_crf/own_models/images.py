@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.image_io import read_image
+from ..data.image_io import check_depth, read_image
 
 __all__ = ["is_image", "read_picture"]
 
@@ -38,6 +38,7 @@ def read_picture(value: Any) -> tuple[np.ndarray, Path | None]:
         path = Path(value).expanduser()
         return read_image(path), path
     if isinstance(value, Image.Image):
+        check_depth(value.mode, "The image")
         return np.asarray(value.convert("RGB")), None
     if isinstance(value, torch.Tensor):
         return _of_tensor(value), None
@@ -54,8 +55,14 @@ def read_picture(value: Any) -> tuple[np.ndarray, Path | None]:
     if value.ndim == 2:
         value = np.repeat(value[:, :, None], 3, axis=2)
     if value.ndim != 3 or value.shape[2] != 3 or not value.size:
+        hint = ""
+        if value.ndim == 3 and value.shape[2] == 4:
+            hint = " Leave the transparency out: image[:, :, :3]."
+        elif value.ndim == 3 and value.shape[0] == 3:
+            hint = " Put the channels last: image.transpose(1, 2, 0)."
         raise ValueError(
             f"The image is an array {value.shape}; it must be (H, W, 3), red first, not empty."
+            + hint
         )
     return value, None
 
