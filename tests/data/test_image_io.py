@@ -5,7 +5,7 @@ import pytest
 from detectron2.data.detection_utils import read_image as detectron2_read_image
 from PIL import Image
 
-from instance_crf.data.image_io import image_size, read_image
+from instance_crf.data.image_io import image_size, read_image, reduced_size
 
 
 @pytest.fixture
@@ -71,3 +71,11 @@ def test_more_than_8_bits_are_not_cut(tmp_path):
     Image.fromarray(np.full((4, 5), 4096, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep.png has more than 8 bits \(mode I;16\)"):
         read_image(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize(
+    "size, longest, reduced",
+    [((300, 400), 200, (150, 200)), ((300, 400), 500, (300, 400)), ((1, 20000), 512, (1, 512))],
+)
+def test_reduced_size(size, longest, reduced):
+    assert reduced_size(size, longest) == reduced

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["check_depth", "image_size", "read_image"]
+__all__ = ["check_depth", "image_size", "read_image", "reduced_size"]
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -64,3 +64,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
     return height, width
+
+
+def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """(h, w) of an image of (H, W) whose longer side shall have ``longest`` pixels at most."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..data.image_io import reduced_size
 from ..data.label_io import atomic_path
 from ..evaluation.toolkit.person_pictures import draw_people, number_truth
 from ..extras import require
@@ -75,15 +76,14 @@ class SketchBook:
         difference = float((people[FACTORED] != people[NEAREST]).mean())
         if not difference or (len(self._heap) >= self.count and difference <= self._heap[0][0]):
             return
-        scale = min(1.0, SIDE / max(problem.size))
-        size = tuple(max(1, round(length * scale)) for length in problem.size)
+        size = reduced_size(problem.size, SIDE)
         pixels = Image.fromarray(problem.picture.permute(1, 2, 0).cpu().numpy())
         boxes = problem.detections.boxes.double().numpy()
         sketch = _Sketch(
             name=name,
             difference=difference,
             pixels=np.asarray(pixels.resize(size[::-1], Image.Resampling.BOX)),
-            boxes=boxes * scale,
+            boxes=boxes * min(1.0, SIDE / max(problem.size)),
             scores=problem.detections.scores.tolist(),
             parts=_sampled(part_map.cpu().numpy(), size),
             people={key: _sampled(each, size) for key, each in people.items()},

@@ -24,6 +24,7 @@ from ..crf.guided_upsampling import guided_label_maps
 from ..crf.instance_crf import InstanceCRFBase
 from ..crf.labelling import Labelling
 from ..crf.place import region_templates
+from ..data.image_io import reduced_size
 from ..structures import PartInstances
 from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
 from .boxes import read_detections, select_classes
@@ -196,15 +197,14 @@ class Join:
         taxonomy, num_parts, lut = self._taxonomy(scores.taxonomy or known)
         found, classes = self._detections(_ask(detections, pixels, path), size, taxonomy)
 
-        scale = min(1.0, self.working_size / max(size))
-        small_size = tuple(max(1, round(length * scale)) for length in size)
+        small_size = reduced_size(size, self.working_size)
         device = scores.values.device
         picture = torch.from_numpy(np.require(pixels, requirements="CW")).permute(2, 0, 1)
         # On the CPU: elsewhere torch cannot do this to bytes.
         small = F.interpolate(picture[None], small_size, mode="bilinear", antialias=True)[0]
         q = to_q(scores, small_size, num_parts, smoothing=self.smoothing, lut=lut, image_size=size)
         boxes = (found.boxes * _scale(size, small_size)).to(device)
-        doubts = (*_turned(scores, size), *found.doubts, *suspicious(q, boxes))
+        doubts = (*found.doubts, *suspicious(q, boxes))
         return Problem(
             picture=picture.to(device),
             small=small.to(device).float(),
@@ -302,18 +302,6 @@ def _one_a_detection(maps: Any, name: str, count: int) -> Tensor:
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is refused, too
         raise ValueError(f"{name} goes from {low:.4g} to {high:.4g}; it must be in 0..1.")
     return maps.clamp(0, 1)
-
-
-def _turned(scores: PartScores, size: tuple[int, int]) -> list[str]:
-    """A doubt, if the part scores have the shape of the image turned by a quarter."""
-    rows, columns = scores.values.shape[-2:]
-    ratio, turned = math.log(columns / rows), math.log(size[0] / size[1])
-    if abs(turned) < 2 * _SQUASHED or abs(ratio - turned) > _SQUASHED:
-        return []
-    return [
-        f"The part scores are {columns}x{rows}, the image {size[1]}x{size[0]}: it may have been "
-        "turned for the one and not for the other, as its EXIF tag says."
-    ]
 
 
 def _check_shape(scores: PartScores, size: tuple[int, int]) -> None:

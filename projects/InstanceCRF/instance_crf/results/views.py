@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..data.image_io import reduced_size
 from .names import taxonomy_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _at_most(longest: int | None, image: np.ndarray, *maps: np.ndarray) -> tuple
     """The image and maps of ids, reduced so that no side is longer."""
     if longest is None or max(image.shape[:2]) <= longest:
         return image, *maps
-    size = [max(1, round(n * longest / max(image.shape[:2]))) for n in image.shape[1::-1]]
+    size = reduced_size(image.shape[:2], longest)[::-1]
     reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     ids = (Image.fromarray(each).resize(size, Image.Resampling.NEAREST) for each in maps)
     return np.asarray(reduced), *map(np.asarray, ids)

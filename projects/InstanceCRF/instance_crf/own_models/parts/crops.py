@@ -6,12 +6,16 @@ Letters: C channels, P parts, D boxes, H, W size of the image, h, w size of the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...taxonomies import PartTaxonomy
+from ...data.image_io import reduced_size
+from ...taxonomies import PartTaxonomy, get_taxonomy
+from ..boxes import read_detections
+from ..images import read_picture
 from ..inputs import PartScores
 from .q import to_q
 from .read import read_part_scores
@@ -22,11 +26,11 @@ __all__ = ["parts_from_crops"]
 @torch.no_grad()
 def parts_from_crops(
     fn: Callable[[np.ndarray], object],
-    image: np.ndarray,
-    boxes,
+    image: Any,
+    boxes: Any,
     kind: str,
     *,
-    taxonomy: PartTaxonomy | None = None,
+    taxonomy: PartTaxonomy | str | None = None,
     margin: float = 0.2,
     longer_side: int = 1024,
     smoothing: float = 0.1,
@@ -49,10 +53,10 @@ def parts_from_crops(
     Args:
         fn: from a crop, (rows, columns, 3) uint8 RGB, to anything ``read_part_scores`` takes. It
             must cover the crop: a model that pads has to take the padding off again.
-        image: (H, W, 3) uint8 RGB.
+        image: a path, (H, W, 3) uint8 RGB, or what else ``parse`` takes.
         boxes: (D, 4) x1 y1 x2 y2 in pixels of the image.
         kind: of what ``fn`` returns: "prob", "logits" or "map".
-        taxonomy: of the model; needed for maps, and where there may be no box.
+        taxonomy: of the model, or its name; needed for maps, and where there may be no box.
         margin: added on each side of a box, a share of its width and height.
         longer_side: of the merged Q, in pixels, if the image is larger.
         smoothing: of maps, see ``to_q``.
@@ -62,16 +66,15 @@ def parts_from_crops(
         Of kind "prob", background first, (P+1, h, w).
 
     Raises:
-        ValueError: an image or boxes of another shape, a taxonomy that is needed, crops whose
-            channels differ; and what ``read_part_scores`` and ``to_q`` raise.
+        ValueError: no image, no boxes, a taxonomy that is needed, crops whose channels differ; and
+            what ``read_part_scores`` and ``to_q`` raise.
     """
-    boxes = _checked_boxes(boxes)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f"The image is {image.dtype} of {image.shape}; it must be (H, W, 3) uint8 RGB."
-        )
-    taxonomy = taxonomy or getattr(fn, "taxonomy", None)
-    size = _merged_size(image.shape[:2], longer_side)
+    if longer_side < 1:
+        raise ValueError(f"longer_side is {longer_side}; it is at least 1 pixel.")
+    image = read_picture(image)[0]
+    boxes = read_detections(boxes, size=image.shape[:2]).boxes
+    taxonomy = getattr(fn, "taxonomy", None) if taxonomy is None else get_taxonomy(taxonomy)
+    size = reduced_size(image.shape[:2], longer_side)
     num_parts, parts, nobody = taxonomy and taxonomy.num_parts, None, None
     for left, top, right, bottom in _windows(boxes, margin, image.shape[:2], size):
         window = (slice(top, bottom), slice(left, right))
@@ -102,35 +105,17 @@ def parts_from_crops(
     return PartScores(torch.cat([nobody[None], parts]), "prob", taxonomy=taxonomy)
 
 
-def _checked_boxes(boxes) -> Tensor:
-    """(D, 4) float64."""
-    if isinstance(boxes, Tensor):
-        boxes = boxes.detach().cpu().numpy()
-    array = np.array(boxes, dtype=np.float64)
-    if array.size and (array.ndim != 2 or array.shape[1] != 4):
-        raise ValueError(f"The boxes are {array.shape}; they must be (D, 4), x1 y1 x2 y2.")
-    return torch.from_numpy(array.reshape(-1, 4))
-
-
-def _merged_size(image_size: tuple[int, int], longer_side: int) -> tuple[int, int]:
-    if longer_side < 1:
-        raise ValueError(f"longer_side is {longer_side}; it is at least 1 pixel.")
-    scale = min(1.0, longer_side / max(image_size))
-    return max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
-
-
 def _windows(boxes: Tensor, margin: float, image_size, size) -> list[list[int]]:
-    """left, top, right, bottom of each box in the merged Q; boxes outside are left out."""
+    """left, top, right, bottom in the merged Q of each box, which the image has a part of."""
     if not 0 <= margin < np.inf:
         raise ValueError(f"margin is {margin}; it is a share of a box, at least 0.")
     scale = torch.tensor([size[1] / image_size[1], size[0] / image_size[0]], dtype=torch.float64)
+    boxes = boxes.double()
     extent = boxes[:, 2:] - boxes[:, :2]
     first = ((boxes[:, :2] - margin * extent) * scale).floor()
     last = ((boxes[:, 2:] + margin * extent) * scale).ceil()
-    limit = torch.tensor([size[1], size[0]])
-    first, last = first.clamp(min=0), torch.minimum(last, limit)
-    kept = ((extent > 0) & (last > first)).all(1)
-    return torch.cat([first, last], 1)[kept].int().tolist()
+    last = torch.minimum(last, torch.tensor([size[1], size[0]]))
+    return torch.cat([first.clamp(min=0), last], 1).int().tolist()
 
 
 def _in_image(window, image_size, size) -> tuple[slice, slice]:
