@@ -97,6 +97,11 @@ def test_parts_of_nobody_must_be_in_the_taxonomy_too():
         )
 
 
+def test_a_score_that_there_is_not():
+    with pytest.raises(ValueError, match="Unknown score 'shares'; it is one of mean_q"):
+        replace(build(), score_name="shares")
+
+
 def test_an_image_that_does_not_fit():
     with pytest.raises(ValueError, match=r"image is \(4, 2, 3\).*maps are \(2, 4\)"):
         replace(build(), image=np.zeros((4, 2, 3), np.uint8))
@@ -277,6 +282,10 @@ def test_non_contiguous_maps_give_the_same():
         ({"part_map": torch.full((2, 4), 3)}, "part 3.*2 parts"),
         ({"part_map": torch.zeros(2, 4, dtype=torch.int64)}, "5 pixels.*object without a part"),
         ({"part_prob": torch.zeros(3, 2, 5)}, r"\(3, 2, 5\)"),
+        ({"confidence": torch.zeros(4, 2)}, r"confidence is \(4, 2\), the maps are \(2, 4\)"),
+        ({"boxes": torch.zeros(3, 5)}, r"boxes must be \(D, 4\), got \(3, 5\)"),
+        ({"part_map": torch.full((2, 4), -1)}, "part -1"),
+        ({"part_map": torch.ones(2, 4)}, "hold ids, but are torch.int64 and torch.float32"),
     ],
 )
 def test_bad_input(changes, message):

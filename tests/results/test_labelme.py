@@ -128,7 +128,7 @@ def test_without_a_path_a_taxonomy_or_anybody(small, nobody):
     assert {shape["group_id"] for shape in nobody.to_labelme()["shapes"]} <= {None}
 
 
-@pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
 def test_bad_tolerances(small, tolerance):
     with pytest.raises(ValueError, match=f"tolerance is {tolerance}"):
         small.to_labelme(tolerance=tolerance)

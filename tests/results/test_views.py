@@ -123,6 +123,23 @@ def test_large_pictures_are_drawn_smaller_where_that_is_asked(people):
     assert np.array_equal(people.draw(max_size=160), people.draw())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 2},
+        {"alpha": -0.1},
+        {"scale": 0},
+        {"scale": 1.5},
+        {"max_size": 0},
+        {"max_size": -5},
+    ],
+)
+def test_numbers_that_are_none(people, wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; it "):
+        people.draw(**wrong)
+
+
 def test_the_legend_stands_below(people):
     plain, legend = people.draw(), draw_legend(people.taxonomy, 160)
     assert np.array_equal(people.draw(legend=True), np.concatenate([plain, legend]))

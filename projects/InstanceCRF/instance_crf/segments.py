@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SCORE_NAMES", "check_choices", "check_label_maps", "collect", "largest"]
+__all__ = [
+    "SCORE_NAMES",
+    "check_label_maps",
+    "check_min_share",
+    "check_score_name",
+    "collect",
+    "largest",
+]
 
 SCORE_NAMES = ("mean_q", "mean_marginal", "detection", "product", "share", "product_share")
 """What may rank segments and objects: the mean of the part head's Q over the pixels (the paper's
@@ -126,9 +133,12 @@ def _box_shares(object_map: Tensor, part_map: Tensor, boxes: Tensor) -> Tensor:
     return shares
 
 
-def check_choices(score_name, min_share) -> None:
+def check_score_name(score_name: str) -> None:
     if score_name not in SCORE_NAMES:
         raise ValueError(f"Unknown score {score_name!r}; it is one of {', '.join(SCORE_NAMES)}.")
+
+
+def check_min_share(min_share: float) -> None:
     if not 0 <= min_share <= 1:
         raise ValueError(
             f"min_share is {min_share}; it is a share of a box, from 0 (every object) to 1 (only "
@@ -141,33 +151,45 @@ def largest(values: Tensor) -> int:
     return int(values.max()) if values.numel() else 0
 
 
-def check_label_maps(object_map, part_map, boxes, scores, classes, part_prob) -> None:
+def check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, confidence) -> None:
+    size = tuple(object_map.shape)
     if object_map.dim() != 2 or object_map.shape != part_map.shape:
         raise ValueError(
-            "object_map and part_map must both be (H, W), got "
-            f"{tuple(object_map.shape)} and {tuple(part_map.shape)}."
+            f"object_map and part_map must both be (H, W), got {size} and {tuple(part_map.shape)}."
         )
+    if object_map.is_floating_point() or part_map.is_floating_point():
+        raise ValueError(
+            f"object_map and part_map hold ids, but are {object_map.dtype} and {part_map.dtype}."
+        )
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be (D, 4), got {tuple(boxes.shape)}.")
     if not len(boxes) == len(scores) == len(classes):
         raise ValueError(
             "boxes, scores and classes must have one row a detection, got "
             f"{len(boxes)}, {len(scores)} and {len(classes)}."
         )
-    if part_prob is not None and part_prob.shape[1:] != object_map.shape:
+    if part_prob is not None and part_prob.shape[1:] != size:
         raise ValueError(
-            f"part_prob is {tuple(part_prob.shape)}, which does not fit maps of "
-            f"{tuple(object_map.shape)}."
+            f"part_prob is {tuple(part_prob.shape)}, which does not fit maps of {size}."
         )
-    if not object_map.numel():
-        return
-    if not 0 <= int(object_map.min()) <= int(object_map.max()) <= len(scores):
+    if confidence is not None and confidence.shape != size:
+        raise ValueError(f"confidence is {tuple(confidence.shape)}, the maps are {size}.")
+    if object_map.numel():
+        _check_ids(object_map, part_map, len(scores), part_prob)
+
+
+def _check_ids(object_map, part_map, num_detections: int, part_prob) -> None:
+    low, high = (int(value) for value in object_map.aminmax())
+    if not 0 <= low <= high <= num_detections:
         raise ValueError(
-            f"object_map holds ids {int(object_map.min())}..{int(object_map.max())}, but there "
-            f"are {len(scores)} detections."
+            f"object_map holds ids {low}..{high}, but there are {num_detections} detections."
         )
-    if part_prob is not None and largest(part_map) >= part_prob.shape[0]:
+    low, high = (int(value) for value in part_map.aminmax())
+    if low < 0:
+        raise ValueError(f"part_map holds part {low}; parts are 1, 2, ..., and 0 is background.")
+    if part_prob is not None and high >= part_prob.shape[0]:
         raise ValueError(
-            f"part_map holds part {largest(part_map)}, but part_prob has "
-            f"{part_prob.shape[0] - 1} parts."
+            f"part_map holds part {high}, but part_prob has {part_prob.shape[0] - 1} parts."
         )
     partless = int(((object_map != 0) & (part_map == 0)).sum())
     if partless:

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from .results import annotations, files, labelme, names, text, views
-from .segments import SCORE_NAMES, check_choices, check_label_maps, collect, largest
+from .segments import (
+    SCORE_NAMES,
+    check_label_maps,
+    check_min_share,
+    check_score_name,
+    collect,
+    largest,
+)
 from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["SCORE_NAMES", "PartInstances"]
@@ -54,7 +61,8 @@ class PartInstances:
         notes: what was assumed or left out on the way here, in words.
 
     Raises:
-        ValueError: parts or classes that the taxonomy does not have; an image of another size.
+        ValueError: an unknown ``score_name``; parts or classes that the taxonomy does not have; an
+            image of another size.
     """
 
     object_map: Tensor
@@ -84,6 +92,7 @@ class PartInstances:
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        check_score_name(self.score_name)
         if self.taxonomy is not None:
             names.check_taxonomy(self)
         if self.image is not None:
@@ -125,12 +134,12 @@ class PartInstances:
             taxonomy: what parts and classes are called.
 
         Raises:
-            ValueError: maps of different sizes, an object without a detection, a pixel of an
-                object without a part, a part that Q or the taxonomy does not have, an unknown
-                score, a ``min_share`` that is no share.
+            ValueError: maps of different sizes or of no ids, an object without a detection, a
+                pixel of an object without a part, a part that Q or the taxonomy does not have, an
+                unknown score, a ``min_share`` that is no share.
         """
-        check_label_maps(object_map, part_map, boxes, scores, classes, part_prob)
-        check_choices(score_name, min_share)
+        check_label_maps(object_map, part_map, boxes, scores, classes, part_prob, confidence)
+        check_min_share(min_share)
         fields = collect(
             object_map, part_map, boxes, scores, classes, part_prob, confidence, min_share
         )
@@ -242,13 +251,13 @@ class PartInstances:
             labels: whether ids (from 1) and scores stand at the objects.
             alpha: opacity of the parts' colours, 0..1.
             scale: whole factor of enlargement; None: as much as a small picture needs.
-            max_size: a larger picture is drawn at so many pixels of its longer side.
+            max_size: at least 1; a larger picture is drawn at so many pixels of its longer side.
 
         Returns:
             (H, W, 3) uint8 RGB, unless it is told otherwise; higher with a legend.
 
         Raises:
-            ValueError: no picture, or one of another size.
+            ValueError: no picture, or one of another size; numbers that are none of these.
             ImportError: no OpenCV.
         """
         return views.draw(

@@ -8,6 +8,7 @@ fills the border, too), and a region one pixel wide is still one.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def to_labelme(
     result: PartInstances, image_path: str | os.PathLike | None = None, *, tolerance: float = 0.3
 ) -> dict:
     """See :meth:`PartInstances.to_labelme`."""
-    if not tolerance >= 0:
+    if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}; it is a distance in pixels, at least 0.")
     height, width = result.image_size
     return {

@@ -75,6 +75,11 @@ def draw(
     """See :meth:`PartInstances.draw`."""
     from ..visualization import draw_legend, draw_part_instances
 
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it is an opacity, 0..1.")
+    for name, value in (("scale", scale), ("max_size", max_size)):
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name} is {value}; it must be a whole number, at least 1, or None.")
     taxonomy = taxonomy_of(result)
     picture = draw_part_instances(
         *_at_most(
