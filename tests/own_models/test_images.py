@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from instance_crf.own_models.images import is_image, read_picture
+from instance_crf.own_models.images import has_shape_of, is_image, read_picture
 
 
 @pytest.fixture
@@ -72,3 +72,18 @@ def test_what_is_no_picture(value, message):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.jpg"):
         read_picture(tmp_path / "nothing.jpg")
+
+
+@pytest.mark.parametrize(
+    "size, same",
+    [
+        ((480, 640), True),
+        ((20, 27), True),  # rounded up
+        ((500, 640), True),
+        ((510, 640), False),
+        ((640, 480), False),
+        ((480, 700), False),
+    ],
+)
+def test_the_shape_of_a_picture(size, same):
+    assert has_shape_of(size, (960, 1280)) == same

@@ -334,6 +334,14 @@ def test_how_far_a_shape_may_be_off(shape, fits, tmp_path):
             load_part_model(tmp_path)(pixels, "a.jpg")
 
 
+def test_scores_of_a_network_that_squashes_photos(tmp_path):
+    np.save(tmp_path / "a.npy", LOGITS[:, :, :6])
+    assert load_part_model(tmp_path)(PIXELS, "a.jpg").values.shape == (4, 6, 6)
+    np.save(tmp_path / "a.npy", IDS[:, :6])
+    with pytest.raises(ValueError, match="another shape"):
+        load_part_model(tmp_path)(PIXELS, "a.jpg")
+
+
 def test_what_is_no_model(tmp_path):
     for spec in ("nowhere", tmp_path / "nowhere", "tf:model", "C:\\parts"):
         with pytest.raises(FileNotFoundError, match="neither a folder.*hf:..., torchvision:"):

@@ -12,7 +12,9 @@ from PIL import Image
 
 from ..data.image_io import check_depth, read_image
 
-__all__ = ["is_image", "read_picture"]
+__all__ = ["has_shape_of", "is_image", "read_picture"]
+
+_SAME_SHAPE = 0.05  # of the ratio of width to height
 
 
 def is_image(value: Any) -> bool:
@@ -65,6 +67,12 @@ def read_picture(value: Any) -> tuple[np.ndarray, Path | None]:
             + hint
         )
     return value, None
+
+
+def has_shape_of(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
+    """Whether (h, w) has the same ratio as the image's (H, W), but for the rounding of few rows."""
+    ratio = size[1] * image_size[0] / (size[0] * image_size[1])
+    return max(ratio, 1 / ratio) <= 1 + _SAME_SHAPE + 1 / min(size)
 
 
 def _of_tensor(value: torch.Tensor) -> np.ndarray:

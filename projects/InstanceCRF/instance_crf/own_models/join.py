@@ -5,7 +5,6 @@ Letters: H, W size of the image; h, w working size; P parts; D detections.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from ..structures import PartInstances
 from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy
 from .boxes import read_detections, select_classes
 from .evidence import keypoint_evidence, mask_evidence
-from .images import read_picture
+from .images import has_shape_of, read_picture
 from .inputs import Detections, PartScores, Source
 from .parts import read_part_scores
 from .parts.q import to_q
@@ -46,7 +45,6 @@ MIN_SHARE = 0.05
 """Of an object in its box, as `MODEL.INSTANCE_CRF.MIN_SHARE`. Of less its pixels are nobody's."""
 SMOOTHING = 0.1
 """What a hard map leaves to the other labels."""
-_SQUASHED = 0.05  # of the ratio of width to height
 _ROUNDING = 1e-3
 
 
@@ -307,7 +305,7 @@ def _one_a_detection(maps: Any, name: str, count: int) -> Tensor:
 def _check_shape(scores: PartScores, size: tuple[int, int]) -> None:
     """Networks may squash a photo; a map of ids is the photo's, at its size or another."""
     height, width = scores.values.shape[-2:]
-    if scores.kind == "map" and abs(math.log(width * size[0] / (height * size[1]))) > _SQUASHED:
+    if scores.kind == "map" and not has_shape_of((height, width), size):
         raise ValueError(
             f"The part map is {width}x{height}, the image {size[1]}x{size[0]}: it is not of this "
             "image, or the image is to be rotated as its EXIF tag says."

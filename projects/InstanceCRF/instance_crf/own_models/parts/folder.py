@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...taxonomies import PartTaxonomy
+from ..images import has_shape_of
 from ..inputs import PartScores, Source
 from .arrays import ARGUMENTS
 from .files import read_file
@@ -21,7 +22,6 @@ __all__ = ["FolderOfParts"]
 _ENDINGS = ("_seg.npy", ".npz", ".npy", ".png")
 """In the order in which they are looked for. Sapiens writes ids as NAME_seg.npy, and beside them
 NAME.npy, a mask of the foreground, and a picture under the photo's own name."""
-_SAME_SHAPE = 0.05
 
 
 class FolderOfParts(Source):
@@ -36,7 +36,7 @@ class FolderOfParts(Source):
 
     Raises:
         FileNotFoundError: no such folder; when called, no file for the photo.
-        ValueError: when called, a file whose shape is not the photo's.
+        ValueError: when called, a file whose shape is not the photo's; scores may be square.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class FolderOfParts(Source):
         scores = checked_scores(
             read_file(file, self._kind), **self._said, taxonomy=self.taxonomy, source=str(file)
         )
-        _check_same_shape(scores, pixels, file, path)
+        _check_shape(scores, pixels, file, path)
         return scores
 
     def _file_of(self, stem: str) -> Path:
@@ -79,12 +79,10 @@ class FolderOfParts(Source):
         raise FileNotFoundError(f"No part scores of {stem} in {self.folder}: none of {wanted}.")
 
 
-def _check_same_shape(scores: PartScores, pixels: np.ndarray, file: Path, path) -> None:
+def _check_shape(scores: PartScores, pixels: np.ndarray, file: Path, path) -> None:
     (height, width), (rows, columns) = pixels.shape[:2], scores.values.shape[-2:]
-    ratio = (width / height) / (columns / rows)
-    # A side of few samples is rounded, or has one sample more at its end.
-    slack = _SAME_SHAPE + 1 / min(rows, columns)
-    if max(ratio, 1 / ratio) > 1 + slack:
+    squashed = scores.kind != "map" and rows == columns  # as many networks see photos
+    if not squashed and not has_shape_of((rows, columns), (height, width)):
         raise ValueError(
             f"{path} is {height} x {width}, another shape than {file} with {rows} x {columns}: "
             "the file may be of another photo, or of one that was cropped, padded or rotated."
