@@ -52,3 +52,5 @@ def test_some_of_the_detections():
     assert taken.keypoints is None and taken.notes == ("a note",)
     assert taken.index.tolist() == [2, 0]
     assert taken.take(torch.tensor([False, True])).index.tolist() == [0]
+    everything = found.take(torch.ones(3, dtype=torch.bool))
+    assert everything.masks is found.masks and everything.index.tolist() == [0, 1, 2]

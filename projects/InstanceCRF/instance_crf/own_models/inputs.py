@@ -126,8 +126,9 @@ class Detections:
             rows: (D',) int64, or (D,) bool.
         """
         rows = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        everything = torch.equal(rows, torch.arange(len(self)))  # masks may be large
         taken = {
-            name: value[rows]
+            name: value if everything else value[rows]
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name != "index"
         }
