@@ -198,7 +198,7 @@ def test_broken_files(tmp_path):
         read_detections(tmp_path / "a.json", size=SIZE)
     for name in ("a.json", "a.npy", "a.npz"):
         (tmp_path / name).write_text("[1, 2")
-        with pytest.raises(ValueError, match=f"Cannot read the (detections|arrays of) .*{name}"):
+        with pytest.raises(ValueError, match=f"{name}( is not JSON)?: "):
             read_detections(tmp_path / name, size=SIZE)
     with pytest.raises(ValueError, match=r"a file is \.json"):
         read_detections(Path("boxes.txt"), size=SIZE)

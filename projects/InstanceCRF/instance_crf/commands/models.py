@@ -117,7 +117,7 @@ def _read_group_file(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"The file of --merge, {path}, does not exist.")
     try:
-        groups = json.loads(path.read_text())
+        groups = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(groups, dict) or not groups:

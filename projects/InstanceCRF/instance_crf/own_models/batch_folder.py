@@ -56,7 +56,9 @@ class BatchFolder:
             leftover.unlink()
         with atomic_path(self.path / SETTINGS_FILE) as temporary:
             content = {**settings, "photos": known | now}
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            temporary.write_text(
+                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
     def has(self, photo: Path) -> bool:
         """Whether the photo's results are complete."""
@@ -69,7 +71,7 @@ class BatchFolder:
         if not path.is_file():
             return {}
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             known = dict(content.pop("photos"))
         except (ValueError, AttributeError, KeyError, TypeError):
             content, known = None, {}

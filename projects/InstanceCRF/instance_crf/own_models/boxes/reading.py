@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from ..inputs import Detections
+from ..resources import existing_file, read_arrays, read_json
 from . import (
     arrays,
     coco_results,
     detectron2_instances,
-    files,
     supervision_detections,
     transformers_output,
     ultralytics_results,
@@ -75,7 +76,7 @@ def read_detections(value, *, size: tuple[int, int], class_names=None) -> Detect
     """
     height, width = (int(n) for n in size)
     if isinstance(value, (str, os.PathLike)):
-        value = files.load(value)
+        value = _read_file(Path(value).expanduser())
     value = _only_output(value)
     if isinstance(value, Detections):
         return check_detections(_with_table(value, class_names), (height, width))
@@ -87,6 +88,16 @@ def read_detections(value, *, size: tuple[int, int], class_names=None) -> Detect
         f"Detections cannot be read from a {type(value).__module__}.{type(value).__qualname__}"
         f"{_keys(value)}; they may be {_KNOWN}."
     )
+
+
+def _read_file(path: Path):
+    if path.suffix.lower() not in (".json", ".npy", ".npz"):
+        raise ValueError(
+            f"Detections cannot be read from {str(path)!r}: a file is .json, .npy or .npz. (A "
+            "model such as 'torchvision:NAME' is loaded by load_detector.)"
+        )
+    path = existing_file(path, "The file of detections")
+    return read_json(path) if path.suffix.lower() == ".json" else read_arrays(path)
 
 
 def _only_output(value):

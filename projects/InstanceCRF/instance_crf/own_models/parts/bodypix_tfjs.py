@@ -9,7 +9,6 @@ Letters: C channels, H, W size of the input, h, w of an output.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from graphlib import TopologicalSorter
@@ -20,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..resources import existing_file, read_json
 
 __all__ = ["GraphModel", "read_weights"]
 
@@ -45,7 +46,7 @@ class GraphModel:
     ) -> None:
         self.file = file
         self.outputs = tuple(outputs)
-        content = _read_json(file)
+        content = read_json(existing_file(file, "The network"))
         try:
             nodes = {node["name"]: node for node in content["modelTopology"]["node"]}
             weights = read_weights(file, content["weightsManifest"])
@@ -246,12 +247,3 @@ def _read_shard(file: Path, path: str) -> bytes:
     if not shard.is_file():
         raise FileNotFoundError(f"{shard} does not exist; {file.name} says that weights are there.")
     return shard.read_bytes()
-
-
-def _read_json(file: Path) -> dict:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist.")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error

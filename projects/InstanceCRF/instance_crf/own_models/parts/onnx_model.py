@@ -6,7 +6,6 @@ Letters: C channels, H, W size of the image, H', W' size of the model's input.
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 
 from ...taxonomies import PartTaxonomy, get_taxonomy
 from ..inputs import BACKGROUNDS, KINDS, PartScores, Source
-from ..resources import existing_file, open_onnx
+from ..resources import existing_file, open_onnx, read_json
 from ..tensors import as_tensor
 from .arrays import Given
 from .onnx_padding import explain_padding, with_explicit_padding
@@ -152,10 +151,7 @@ def _options(path: Path, said: dict) -> OnnxOptions:
     sidecar = path.with_suffix(".json")
     stored = {}
     if sidecar.is_file():
-        try:
-            stored = json.loads(sidecar.read_text())
-        except ValueError as error:
-            raise ValueError(f"{sidecar} is not JSON: {error}") from None
+        stored = read_json(sidecar)
         if not isinstance(stored, dict):
             raise ValueError(f"{sidecar} holds a {type(stored).__name__}, not options by name.")
     known = [field.name for field in fields(OnnxOptions)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...inputs import Detections, Source
-from ...resources import existing_file
+from ...resources import existing_file, read_json
 from ..classes import class_table
 from ..reading import read_detections
 
@@ -112,9 +111,9 @@ def load(name: str, *, least_score: float, class_names=None, images=None) -> Sou
         images: a COCO file, for its ``images`` and ``categories``.
     """
     path = existing_file(name, "The file of detections")
-    content, table = _read_json(path), None
+    content, table = read_json(path), None
     if images is not None:
-        table = _read_json(existing_file(images, "The COCO file"))
+        table = read_json(existing_file(images, "The COCO file"))
         if not isinstance(table, dict) or not isinstance(table.get("images"), list):
             raise ValueError(f"{images} has no table 'images'; it must be a COCO file.")
     sizes: dict[str, tuple[int, int]] = {}
@@ -127,7 +126,7 @@ def load(name: str, *, least_score: float, class_names=None, images=None) -> Sou
         if table is not None:
             names, sizes = _image_table(table, path)
             _check_ids(found, names, path)
-            class_names = class_names or _categories(table)
+            class_names = _categories(table, path) if class_names is None else class_names
     elif isinstance(content, dict) and all(_has_boxes(entry) for entry in content.values()):
         found, names = content, {image_id: image_id for image_id in content}
     else:
@@ -138,13 +137,6 @@ def load(name: str, *, least_score: float, class_names=None, images=None) -> Sou
     complete = table is not None or isinstance(content, dict)
     class_table(class_names)  # a wrong one is told now
     return _CocoFile(path, found, names, sizes, complete, class_names, least_score)
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def _by_image(entries: Iterable, path: Path) -> dict[str, list[dict]]:
@@ -179,8 +171,11 @@ def _check_ids(found: dict, names: dict, path: Path) -> None:
         )
 
 
-def _categories(table: dict) -> dict[int, str] | None:
-    return {entry["id"]: entry["name"] for entry in table.get("categories", [])} or None
+def _categories(table: dict, path: Path) -> dict[int, str] | None:
+    try:
+        return {entry["id"]: entry["name"] for entry in table.get("categories", [])} or None
+    except (KeyError, TypeError):
+        raise ValueError(f"{path}: its categories must each have an id and a name.") from None
 
 
 def _has_boxes(entry) -> bool:
