@@ -9,6 +9,8 @@ of 8 at the working size, or the picture's own size (``full``: what a model give
 for the picture's size). A time is the median over the repetitions; the peak of the memory is
 counted above everything that was there before, the inputs among it.
 
+Importing is timed after torch, in processes of their own.
+
 Borders: of the pixels within 1 % of the picture's longer side of a true border between parts,
 people or background, the share that gets the right part, and the right person where there is one:
 bilinear resizing of the probabilities against the guided upsampling that parse does. The logits
@@ -21,6 +23,7 @@ import argparse
 import ctypes
 import gc
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -159,6 +162,15 @@ def status_kib(key: str) -> int:
     return int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
+def time_import(repeats: int) -> float:
+    """Median seconds that importing `parse` takes after torch."""
+    code = "import time, torch; t = time.perf_counter(); from instance_crf import parse; "
+    code += "print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", code]
+    runs = (subprocess.run(command, capture_output=True, check=True) for _ in range(repeats))
+    return float(np.median([float(run.stdout) for run in runs]))
+
+
 def measure_borders(scenes: Sequence[Scene]) -> dict:
     """Percent of the pixels near true borders that are right, by both ways of upsampling."""
     right = {"bilinear": np.zeros(2), "guided": np.zeros(2)}
@@ -227,12 +239,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = {"threads": torch.get_num_threads(), "times": {}}
     for name, case in tqdm(cases.items(), unit="case", disable=None):
         results["times"][name] = time_scene(make_scene(*case), args.repeats)
+    results["import_seconds"] = time_import(args.repeats)
     scenes = (make_scene(1536, 1152, 512, skip) for skip in range(args.scenes))
     results["borders"] = measure_borders(tqdm(scenes, total=args.scenes, disable=None))
     for name, row in results["times"].items():
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f} MiB above the inputs"
         low, high = row["quartiles"]
         print(f"{name:24} {row['seconds']:.2f} s ({low:.2f} to {high:.2f})  {peak}")
+    print(f"{'import after torch':24} {results['import_seconds']:.2f} s")
     for name, row in results["borders"].items():
         print(
             f"borders, {name:9} right part {row['part']:.1f} %, right person {row['person']:.1f} %"
