@@ -108,3 +108,16 @@ def test_without_a_certain_keypoint_it_says_nothing():
     empty = keypoint_evidence(torch.zeros(1, 0, 3), torch.tensor([[0.0, 0, 9, 9]]), (10, 10))
     assert (empty == 1).all()
     assert keypoint_evidence(torch.zeros(0, 17, 3), torch.zeros(0, 4), (3, 4)).shape == (0, 3, 4)
+
+
+def test_far_from_a_limb_is_next_to_nothing():
+    width = LIMB_WIDTH * 10
+    points = torch.tensor([[[3.5, 4.5, 1.0]]])
+    found = keypoint_evidence(points, torch.tensor([[0.0, 0, 10, 10]]), (9, 20))[0]
+    y, x = torch.meshgrid(torch.arange(9) - 4.0, torch.arange(20) - 3.0, indexing="ij")
+    exact = torch.exp(-(x**2 + y**2) / (2 * width**2))
+    torch.testing.assert_close(found, exact, atol=4e-4, rtol=0)
+    assert torch.equal(found > 0, ((x.abs() <= 4) & (y.abs() <= 4)))
+    for away in (-1e6, 1e6):
+        points = torch.tensor([[[away, 4.5, 1.0], [away, away, 1.0]]])
+        assert not keypoint_evidence(points, torch.tensor([[0.0, 0, 10, 10]]), (9, 20)).any()

@@ -20,6 +20,8 @@ COCO_LIMBS = (
 )
 #: Standard deviation of a limb, in side lengths of a square of the box's area.
 LIMB_WIDTH = 0.1
+#: In standard deviations: pixels further away get nothing, in place of next to nothing.
+_REACH = 4
 
 
 def mask_evidence(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -64,7 +66,7 @@ def keypoint_evidence(keypoints: Tensor, boxes: Tensor, size: tuple[int, int]) -
     count = keypoints.shape[1]
     pairs = [(k, k) for k in range(count)] + (list(COCO_LIMBS) if count == 17 else [])
     first, last = torch.tensor(pairs, device=device).reshape(-1, 2).T
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    rows, columns = (torch.arange(n, device=device) + 0.5 for n in (height, width))
     result = torch.ones((len(keypoints), height, width), device=device)
     sides = (boxes[:, 2:] - boxes[:, :2]).prod(1).clamp(min=1e-6).sqrt()
     for row, points, side in zip(result, keypoints.float(), sides.tolist(), strict=True):
@@ -75,10 +77,22 @@ def keypoint_evidence(keypoints: Tensor, boxes: Tensor, size: tuple[int, int]) -
         weight = torch.minimum(confidence[first], confidence[last])
         for a, b, share in zip(points[first, :2], points[last, :2], weight.tolist(), strict=True):
             if share > 0:
-                squared = _squared_distance(columns + 0.5, rows + 0.5, a, b)
+                x, y = (
+                    _near(at, a[axis], b[axis], _REACH * LIMB_WIDTH * side)
+                    for axis, at in enumerate((columns, rows))
+                )
+                window = row[y, x]
+                squared = _squared_distance(columns[x], rows[y], a, b)
                 near = share * torch.exp(-squared / (2 * (LIMB_WIDTH * side) ** 2))
-                torch.maximum(row, near, out=row)
+                torch.maximum(window, near, out=window)
     return result
+
+
+def _near(at: Tensor, start: Tensor, end: Tensor, reach: float) -> slice:
+    """Of (n,) pixels' centres along one axis, those no further from a limb than ``reach``."""
+    first, last = sorted((float(start), float(end)))
+    last_index = int(min(max(last + reach + 0.5, 0), len(at)))
+    return slice(int(min(max(first - reach - 0.5, 0), len(at))), last_index)
 
 
 def _squared_distance(x: Tensor, y: Tensor, start: Tensor, end: Tensor) -> Tensor:
