@@ -33,6 +33,11 @@ def test_all_kinds_give_the_same_pixels(pixels, tmp_path):
         assert name == (path if isinstance(value, (str, type(path))) else None)
 
 
+def test_floats_are_rounded():
+    tensor = torch.tensor([0.999, 0.5 / 255 + 1e-4, 0.5 / 255 - 1e-4]).view(3, 1, 1)
+    assert read_picture(tensor)[0].tolist() == [[[255, 1, 0]]]
+
+
 def test_grey_and_transparent(pixels):
     grey = read_picture(pixels[..., 0])[0]
     assert (grey == pixels[..., :1]).all() and grey.shape == (7, 9, 3)

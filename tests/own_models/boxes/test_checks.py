@@ -110,6 +110,11 @@ def test_empty_and_outside_are_left_out_and_told():
     ) and again.index.tolist() == [0, 3]
 
 
+def test_what_is_empty_and_outside_is_told_once():
+    found = check_detections(build([[90, 10, 90, 20]]), SIZE)
+    assert len(found) == 0 and len(found.notes) == 1 and not found.doubts
+
+
 def test_long_lists_are_cut():
     found = check_detections(build([[10, 10, 10, 20]] * 7 + [[1, 1, 5, 5]]), SIZE)
     assert found.notes[0].startswith("7 left out") and found.notes[0].endswith("and 4 more.")
