@@ -42,37 +42,18 @@ def collect(
     """What :meth:`PartInstances.from_label_maps` finds out, by the names of the attributes."""
     device = object_map.device
     num_parts = int(part_prob.shape[0]) - 1 if part_prob is not None else largest(part_map)
-    num_detections = len(scores)
-
     share = _box_shares(object_map, part_map, boxes)
     flat_object = object_map.reshape(-1).long()
     if min_share > 0:
         # Entry 0 stands for "no object", which stays.
         output = F.pad(share >= min_share, (1, 0), value=True)
         flat_object = torch.where(output[flat_object], flat_object, 0)
-    flat_part = part_map.reshape(-1).long()
-    foreground = flat_object.nonzero().squeeze(1)
-    # One code per (detection, part); a bincount over the codes is all that is needed.
-    codes = (flat_object[foreground] - 1) * num_parts + flat_part[foreground] - 1
-    size = num_detections * num_parts
-
-    def total(values: Tensor | None) -> Tensor:
-        weights = None if values is None else values.double()
-        return torch.bincount(codes, weights=weights, minlength=size).view(
-            num_detections, num_parts
-        )
-
-    area = total(None)
-    ones = area.double()
-    q_of_label = None
-    if part_prob is not None:
-        q_of_label = part_prob.reshape(num_parts + 1, -1)[flat_part[foreground], foreground]
-    sum_q = ones if q_of_label is None else total(q_of_label)
-    sum_marginal = ones if confidence is None else total(confidence.reshape(-1)[foreground])
-
+    area, sum_q, sum_marginal = _sums(
+        flat_object, part_map.reshape(-1), (len(scores), num_parts), part_prob, confidence
+    )
     object_area = area.sum(1)
     kept, left_out = object_area.nonzero().squeeze(1), (object_area == 0).nonzero().squeeze(1)
-    new_id = torch.zeros(num_detections + 1, dtype=torch.int32, device=device)
+    new_id = torch.zeros(len(scores) + 1, dtype=torch.int32, device=device)
     new_id[kept + 1] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=device)
     area, sum_q, sum_marginal = area[kept], sum_q[kept], sum_marginal[kept]
     detection, share = scores[kept].to(device=device, dtype=torch.float32), share[kept]
@@ -100,6 +81,45 @@ def collect(
         left_out_boxes=boxes[left_out].float(),
         left_out_scores=scores[left_out].to(device=device, dtype=torch.float32),
     )
+
+
+def _sums(
+    object_ids: Tensor,
+    part_ids: Tensor,
+    shape: tuple[int, int],
+    part_prob: Tensor | None,
+    confidence: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Over the pixels of each (detection, part): their number, and the sums of their labels' Q and
+    marginals.
+
+    Args:
+        object_ids: (HW,) 0 none, i+1 for detection i.
+        part_ids: (HW,) parts of these, 1..P.
+        shape: D, P.
+        part_prob: (P+1, H, W); None: 1 everywhere.
+        confidence: (H, W); None likewise.
+
+    Returns:
+        (D, P) int64, and (D, P) float64 twice.
+    """
+    foreground = object_ids.nonzero().squeeze(1)
+    part_ids = part_ids[foreground].long()
+    # One code per (detection, part); a bincount over the codes is all that is needed.
+    codes = (object_ids[foreground] - 1) * shape[1] + part_ids - 1
+
+    def total(values: Tensor | None) -> Tensor:
+        weights = None if values is None else values.double()
+        return torch.bincount(codes, weights=weights, minlength=shape[0] * shape[1]).view(shape)
+
+    area = total(None)
+    ones = area.double()
+    sum_q, sum_marginal = ones, ones
+    if part_prob is not None:
+        sum_q = total(part_prob.flatten(1)[part_ids, foreground])
+    if confidence is not None:
+        sum_marginal = total(confidence.reshape(-1)[foreground])
+    return area, sum_q, sum_marginal
 
 
 def _all_scores(

@@ -30,9 +30,7 @@ from .boxes import read_detections, select_classes
 from .evidence import keypoint_evidence, mask_evidence
 from .images import has_shape_of, read_picture
 from .inputs import Detections, PartScores, Source
-from .parts import read_part_scores
-from .parts.q import to_q
-from .parts.suspicion import suspicious
+from .parts import read_part_scores, suspicious, to_q
 from .tensors import as_tensor
 
 __all__ = ["LEAST_SCORE", "MIN_SHARE", "SMOOTHING", "WORKING_SIZE", "Join", "Problem"]
