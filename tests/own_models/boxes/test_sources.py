@@ -40,6 +40,8 @@ def test_unknown_kinds_list_the_known(spec):
 def test_least_score_is_a_score():
     with pytest.raises(ValueError, match="least_score is 5"):
         load_detector(f"torchvision:{NAME}", least_score=5)
+    with pytest.raises(ValueError, match="least_score is '0.5'"):
+        load_detector(f"torchvision:{NAME}", least_score="0.5")
 
 
 def test_torchvision(weights, pixels):

@@ -337,9 +337,13 @@ def test_how_far_a_shape_may_be_off(shape, fits, tmp_path):
 def test_scores_of_a_network_that_squashes_photos(tmp_path):
     np.save(tmp_path / "a.npy", LOGITS[:, :, :6])
     assert load_part_model(tmp_path)(PIXELS, "a.jpg").values.shape == (4, 6, 6)
+    np.save(tmp_path / "a.npy", LOGITS.transpose(0, 2, 1))
+    with pytest.raises(ValueError, match="another shape .* stretched=True"):
+        load_part_model(tmp_path)(PIXELS, "a.jpg")
+    assert load_part_model(tmp_path, stretched=True)(PIXELS, "a.jpg").values.shape == (4, 8, 6)
     np.save(tmp_path / "a.npy", IDS[:, :6])
     with pytest.raises(ValueError, match="another shape"):
-        load_part_model(tmp_path)(PIXELS, "a.jpg")
+        load_part_model(tmp_path, stretched=True)(PIXELS, "a.jpg")
 
 
 def test_what_is_no_model(tmp_path):

@@ -33,10 +33,12 @@ class FolderOfParts(Source):
         taxonomy: of all of them.
         suffix: between the stem and the ending, e.g. "_parts"; then "_seg" is not looked for.
         kind, align_corners, background: of all of them, where the files do not say.
+        stretched: photos were stretched to what the network takes, so that scores may have another
+            shape than the photo. Square ones are taken for such at any rate.
 
     Raises:
         FileNotFoundError: no such folder; when called, no file for the photo.
-        ValueError: when called, a file whose shape is not the photo's; scores may be square.
+        ValueError: when called, a file whose shape is not the photo's.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class FolderOfParts(Source):
         kind: str | None = None,
         align_corners: bool | None = None,
         background: str | None = None,
+        stretched: bool = False,
     ) -> None:
         self.folder, self.taxonomy = Path(folder).expanduser(), taxonomy
         if not self.folder.is_dir():
@@ -55,7 +58,7 @@ class FolderOfParts(Source):
         if kind not in (None, *ARGUMENTS):
             raise ValueError(f"kind is {kind!r}; it is one of {', '.join(ARGUMENTS)}.")
         endings = _ENDINGS if suffix is None else [suffix + ending for ending in _ENDINGS[1:]]
-        self._endings, self._kind = tuple(endings), kind
+        self._endings, self._kind, self._stretched = tuple(endings), kind, stretched
         self._said = {"align_corners": align_corners, "background": background}
 
     def __call__(self, pixels: np.ndarray, path: Path | None = None) -> PartScores:
@@ -68,7 +71,7 @@ class FolderOfParts(Source):
         scores = checked_scores(
             read_file(file, self._kind), **self._said, taxonomy=self.taxonomy, source=str(file)
         )
-        _check_shape(scores, pixels, file, path)
+        self._check_shape(scores, pixels.shape[:2], file, path)
         return scores
 
     def _file_of(self, stem: str) -> Path:
@@ -78,12 +81,14 @@ class FolderOfParts(Source):
         wanted = ", ".join(f"{stem}{ending}" for ending in self._endings)
         raise FileNotFoundError(f"No part scores of {stem} in {self.folder}: none of {wanted}.")
 
-
-def _check_shape(scores: PartScores, pixels: np.ndarray, file: Path, path) -> None:
-    (height, width), (rows, columns) = pixels.shape[:2], scores.values.shape[-2:]
-    squashed = scores.kind != "map" and rows == columns  # as many networks see photos
-    if not squashed and not has_shape_of((rows, columns), (height, width)):
-        raise ValueError(
-            f"{path} is {height} x {width}, another shape than {file} with {rows} x {columns}: "
-            "the file may be of another photo, or of one that was cropped, padded or rotated."
-        )
+    def _check_shape(self, scores: PartScores, size: tuple[int, int], file: Path, path) -> None:
+        rows, columns = scores.values.shape[-2:]
+        if scores.kind != "map" and (self._stretched or rows == columns):
+            return
+        if not has_shape_of((rows, columns), size):
+            raise ValueError(
+                f"{path} is {size[0]} x {size[1]}, another shape than {file} with {rows} x "
+                f"{columns}: the file may be of another photo, or of one that was cropped, padded "
+                "or rotated. If the photos were stretched to what the network takes, say "
+                "stretched=True."
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from numbers import Real
 
 from ...inputs import Source
 
@@ -44,8 +45,8 @@ def load_detector(spec: str, *, least_score: float = 0.05, **options) -> Source:
     if kind not in _MODULES or not name:
         kinds = "\n  ".join(DETECTOR_KINDS.values())
         raise ValueError(f"There is no detector {spec!r}; it may be\n  {kinds}")
-    if not 0 <= least_score <= 1:
-        raise ValueError(f"least_score is {least_score}; scores are 0..1.")
+    if not (isinstance(least_score, Real) and 0 <= least_score <= 1):
+        raise ValueError(f"least_score is {least_score!r}; scores are 0..1.")
     module = import_module(f".{_MODULES[kind]}", __package__)
     try:
         return module.load(name, least_score=least_score, **options)
