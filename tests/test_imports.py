@@ -95,7 +95,7 @@ def test_the_package_imports_nothing():
 
 @pytest.mark.parametrize("module", ["crf", "losses", "structures", "evaluation"])
 def test_what_importing_loads_beside_torch(module):
-    before = "import torch, scipy.optimize, scipy.sparse.csgraph, PIL.Image"
+    before = "import torch, scipy.optimize, scipy.sparse.csgraph, PIL.ImageOps"
     code = NEW_PACKAGES.format(before=before, module=f"instance_crf.{module}")
     assert json.loads(run(code)) == ["instance_crf"]
 
