@@ -451,3 +451,11 @@ def test_bad_options_and_evidence(inputs):
     for bad in (make_evidence(2), make_evidence() * 3, make_evidence() * math.nan):
         with pytest.raises(ValueError, match="evidence"):
             build()(*inputs(), evidence=bad)
+
+
+def test_place_templates_of_other_parts_are_refused(inputs):
+    """With more of them, those of the first parts would be taken."""
+    for regions in (["head"], ["head", "torso", "legs"]):
+        crf = build(place_templates=region_templates(regions))
+        with pytest.raises(ValueError, match=f"2 parts .* place_templates are of {len(regions)}"):
+            crf(*inputs())

@@ -353,6 +353,14 @@ def test_errors_name_the_image_of_a_list(image, logits):
         ({"identity": torch.full((2, 9, 9), 3.0)}, "identity goes from 3 to 3"),
         ({"identity": torch.full((2, 9, 9), torch.nan)}, "identity goes from nan"),
         ({"identity": "maps.npy"}, "identity cannot be read as numbers"),
+        (
+            {"identity": torch.zeros(2, 9, 9), "crf": DenseInstanceCRF(reference_size=500)},
+            "an identity, but DenseInstanceCRF takes none",
+        ),
+        (
+            {"crf": FactoredInstanceCRF(place_templates=torch.ones(19, 4, 4))},
+            "6 parts and a background, but place_templates are of 19 parts",
+        ),
     ],
 )
 def test_bad_input(image, logits, change, message):

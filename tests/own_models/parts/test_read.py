@@ -120,6 +120,7 @@ def test_shapes_that_do_not_fit():
     refused(LOGITS[0], "logits", "(6, 8)", "(C, h, w)", "part_map")
     refused(LOGITS, "map", "(4, 6, 8)", "(h, w)", "part_logits")
     refused(IDS[0], "map", "(8,)")
+    refused(IDS[..., None], "map", "(6, 8, 1)", "Leave the last dimension out")
     refused(LOGITS[:, :0], "logits", "empty")
     refused(np.zeros((300, 4, 256)), "logits", "300 channels", "254 parts")
 

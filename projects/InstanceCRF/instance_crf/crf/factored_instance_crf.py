@@ -230,6 +230,12 @@ class FactoredInstanceCRF(InstanceCRFBase):
         part_owner: Tensor,
         num_iterations: int,
     ) -> Labelling:
+        templates = self.place_templates
+        if templates is not None and len(templates) != len(part_prob) - 1:
+            raise ValueError(
+                f"part_prob has {len(part_prob) - 1} parts and a background, but place_templates "
+                f"are of {len(templates)} parts: the CRF was made for other parts."
+            )
         kernels = self._kernels(image)
         log_what = self._what(part_prob, kernels, num_iterations)
         what = log_what.detach().exp()
@@ -245,7 +251,7 @@ class FactoredInstanceCRF(InstanceCRFBase):
                 boxes[detections],
                 scores[detections],
                 None if evidence is None else evidence[detections].to(part_prob.dtype),
-                None if self.place_templates is None else self.place_templates[parts - 1],
+                None if templates is None else templates[parts - 1],
             )
             # Of all parts, 1 - q(background) is the same and more precise.
             every = len(parts) == len(part_prob) - 1

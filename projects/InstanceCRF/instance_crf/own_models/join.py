@@ -179,6 +179,11 @@ class Join:
         person_logit: Any = None,
     ) -> Problem:
         """Read everything, bring it to the working size, look for what is unlikely."""
+        if identity is not None and not isinstance(self.crf, FactoredInstanceCRF | None):
+            raise ValueError(
+                f"There is an identity, but {type(self.crf).__name__} takes none; a "
+                "FactoredInstanceCRF does."
+            )
         pixels, path = read_picture(image)
         size = pixels.shape[:2]
         known = getattr(scores, "taxonomy", None)

@@ -58,7 +58,9 @@ def one_image(values: Tensor, kind: str) -> Tensor:
         values = values[0]
     if values.dim() != dims:
         hint = ""
-        if kind == "map" and len(shape) in (3, 4):
+        if kind == "map" and shape[-1:] == (1,):
+            hint = " Leave the last dimension out."
+        elif kind == "map" and len(shape) in (3, 4):
             hint = " Channels of probabilities are part_prob, of logits part_logits."
         elif kind != "map" and len(shape) == 2:
             hint = " A map of part ids is part_map."
