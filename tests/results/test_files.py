@@ -86,6 +86,11 @@ def test_254_objects_are_read_as_objects(make, tmp_path):
     assert read_object_map(tmp_path / "a.png").max() == 254
 
 
+def test_without_a_name(small, tmp_path):
+    names = sorted(path.name for path in small.save(tmp_path, picture=False))
+    assert names == ["result.json", "result.png", "result_parts.png"]
+
+
 def test_nobody(nobody, tmp_path):
     nobody.save(tmp_path, "a")
     given = json.loads((tmp_path / "a.json").read_text())

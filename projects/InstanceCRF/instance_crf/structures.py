@@ -333,7 +333,7 @@ class PartInstances:
     def save(
         self,
         folder: str | os.PathLike,
-        name: str,
+        name: str = "result",
         *,
         image: np.ndarray | None = None,
         picture: bool = True,
