@@ -54,7 +54,10 @@ from instance_crf.evaluation.toolkit.person_maps import (
     PersonMapCounts,
     bootstrap,
     compare_person_maps,
+    interval_ends,
     match_boxes,
+    metric_cells,
+    numbered_by_detection,
     summarize,
     tight_boxes,
 )
@@ -232,13 +235,12 @@ def judge(row: Row, photo: Photograph) -> tuple[np.ndarray, PersonMapCounts]:
         score_name=row.ranking,
         min_share=row.min_share,
     )
-    # Which detections are left. Their numbers stay, for all boxes have a say in what is contested.
-    detection = torch.zeros(len(people) + 1, dtype=torch.int64)
-    detection[people.object_map] = owner
-    detection[0] = 0
-    scores = np.zeros(len(photo.boxes))
-    scores[detection[1:].numpy() - 1] = people.scores.numpy()
-    person_map = detection[people.object_map].numpy()
+    person_map, scores = numbered_by_detection(
+        people.object_map.numpy(),
+        people.detection_index.numpy(),
+        people.scores.numpy(),
+        len(photo.boxes),
+    )
     counts = compare_person_maps(
         person_map, photo.truth, photo.boxes, scores, truth_complete=photo.truth_complete
     )
@@ -268,7 +270,7 @@ def tabulate(rows: Sequence[Row], counts: Sequence[list], samples: int) -> list[
         result |= dict(zip(PERSON_MAP_METRICS, summarize(of_row).tolist(), strict=True))
         for base, of_base in zip(rows, drawn, strict=True):
             if base.is_baseline_of(row) and base is not row:
-                ends = np.percentile(of_samples - of_base, [2.5, 97.5], axis=0).T.tolist()
+                ends = interval_ends(of_samples - of_base).tolist()
                 result["interval"] = dict(zip(PERSON_MAP_METRICS, ends, strict=True))
                 break
         results.append(result)
@@ -291,12 +293,7 @@ def format_tables(rows: Sequence[Row], results: Sequence[dict]) -> Iterator[str]
         yield f"\n| {title(*kind)} | {' | '.join(PERSON_MAP_METRICS)} |"
         yield "|---" * (len(PERSON_MAP_METRICS) + 1) + "|"
         for result in (r for r, k in zip(results, kinds, strict=True) if k == kind):
-            cells = []
-            for metric in PERSON_MAP_METRICS:
-                cell = f"{result[metric]:.1f}"
-                if "interval" in result and metric != "answered":
-                    cell += " ({:+.1f} to {:+.1f})".format(*result["interval"][metric])
-                cells.append(cell)
+            cells = metric_cells(result, result.get("interval"))
             yield f"| {result['row']} | {' | '.join(cells)} |"
 
 

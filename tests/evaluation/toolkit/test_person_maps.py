@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from instance_crf.evaluation.toolkit.person_maps import (
+    PERSON_MAP_METRICS,
     bootstrap,
     compare_person_maps,
     match_boxes,
+    metric_cells,
+    numbered_by_detection,
     summarize,
     tight_boxes,
 )
@@ -105,3 +108,20 @@ def test_many_samples_are_those_of_few():
     assert many.shape == (250, 4) and len(np.unique(many[:, 1])) > 2
     assert np.array_equal(many[:60], bootstrap(counts, 60))
     assert np.array_equal(many[100:130], bootstrap(counts, 130)[100:])
+
+
+def test_objects_under_the_numbers_of_their_detections():
+    object_map = np.array([[0, 1, 2], [2, 2, 1]])
+    owner, scores = numbered_by_detection(
+        object_map, np.array([3, 0], np.int32), np.array([0.5, 0.25]), 5
+    )
+    assert owner.tolist() == [[0, 4, 1], [1, 1, 4]] and owner.dtype == np.int32
+    assert scores.tolist() == [0.25, 0, 0, 0.5, 0]
+
+
+def test_cells_have_intervals_but_for_answered():
+    values = dict(zip(PERSON_MAP_METRICS, (1.0, 2.25, 3.0, 4.0), strict=True))
+    assert metric_cells(values) == ["1.0", "2.2", "3.0", "4.0"]
+    interval = dict.fromkeys(PERSON_MAP_METRICS, (-1.0, 2.0))
+    cells = metric_cells(values, interval)
+    assert cells[0] == "1.0 (-1.0 to +2.0)" and cells[3] == "4.0"

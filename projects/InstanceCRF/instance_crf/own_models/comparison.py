@@ -16,6 +16,9 @@ from ..evaluation.toolkit.person_maps import (
     PersonMapCounts,
     bootstrap,
     compare_person_maps,
+    interval_ends,
+    metric_cells,
+    numbered_by_detection,
     summarize,
 )
 from ..structures import PartInstances
@@ -171,7 +174,7 @@ class Comparison:
             counts = self._people[method.name]
             row = {"row": method.name, "kind": method.kind, "people": _named(summarize(counts))}
             if method.name != NEAREST:
-                row["interval"] = _named(_ends(self._drawn(method.name) - base))
+                row["interval"] = _named(interval_ends(self._drawn(method.name) - base))
             if method.name in self._parts:
                 row["parts"] = self._part_numbers(self._parts[method.name])
             rows.append(row)
@@ -221,7 +224,7 @@ class Comparison:
         numbers = {row["row"]: row["people"][measure] for row in rows}
         simple = [row["row"] for row in rows if row["kind"] == "simple"]
         rule = max(simple, key=numbers.__getitem__)
-        ends = _ends(self._drawn(FACTORED) - self._drawn(rule))
+        ends = interval_ends(self._drawn(FACTORED) - self._drawn(rule))
         return {
             "rule": rule,
             "difference": numbers[FACTORED] - numbers[rule],
@@ -256,11 +259,12 @@ def person_map(
     """(H, W) whose each pixel is, 0 nobody, i + 1 detection i of the problem; and (D,) what ranks
     the detections, 0 for those that won nothing."""
     number = {row: i for i, row in enumerate(problem.detections.index.tolist())}
-    mine = np.array([number[row] for row in result.detection_index.tolist()], np.int32)
-    owner = np.append(np.int32(0), mine + 1)[result.object_map.cpu().numpy()]
-    scores = np.zeros(len(problem.detections))
-    scores[mine] = result.object_scores[ranking].cpu().numpy()
-    return owner, scores
+    return numbered_by_detection(
+        result.object_map.cpu().numpy(),
+        np.array([number[row] for row in result.detection_index.tolist()], np.int32),
+        result.object_scores[ranking].cpu().numpy(),
+        len(problem.detections),
+    )
 
 
 def format_tables(rows: Sequence[dict]) -> Iterator[str]:
@@ -274,12 +278,7 @@ def format_tables(rows: Sequence[dict]) -> Iterator[str]:
         yield ""
     yield from _table_head(PERSON_MAP_METRICS)
     for row in rows:
-        cells = []
-        for metric in PERSON_MAP_METRICS:
-            cell = f"{row['people'][metric]:.1f}"
-            if "interval" in row and metric != "answered":
-                cell += " ({:+.1f} to {:+.1f})".format(*row["interval"][metric])
-            cells.append(cell)
+        cells = metric_cells(row["people"], row.get("interval"))
         yield f"| {row['row']} | {' | '.join(cells)} |"
 
 
@@ -290,11 +289,6 @@ def _table_head(columns: Sequence[str]) -> Iterator[str]:
 
 def _named(values: NDArray) -> dict:
     return dict(zip(PERSON_MAP_METRICS, values.tolist(), strict=True))
-
-
-def _ends(differences: NDArray) -> NDArray:
-    """(B, 4) -> (4, 2) where 95 % of them lie."""
-    return np.percentile(differences, [2.5, 97.5], axis=0).T
 
 
 def _parts_gained(rows: Sequence[dict]) -> str:

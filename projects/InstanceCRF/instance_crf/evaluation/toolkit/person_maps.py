@@ -14,7 +14,7 @@ Letters: D detections, G true people, K photographs, B bootstrap samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,10 @@ __all__ = [
     "PersonMapCounts",
     "bootstrap",
     "compare_person_maps",
+    "interval_ends",
     "match_boxes",
+    "metric_cells",
+    "numbered_by_detection",
     "summarize",
     "tight_boxes",
 ]
@@ -139,6 +142,27 @@ def match_boxes(boxes: NDArray, truth_boxes: NDArray) -> NDArray:
     return detection
 
 
+def numbered_by_detection(
+    object_map: NDArray, detection: NDArray, scores: NDArray, count: int
+) -> tuple[NDArray, NDArray]:
+    """A result's objects under the numbers of all detections: those without a pixel have a say in
+    what is contested, too.
+
+    Args:
+        object_map: (H, W) integers, 0 nobody, 1..n.
+        detection: (n,) the detection of each object, 0..D-1.
+        scores: (n,) of the objects.
+        count: D.
+
+    Returns:
+        (H, W) person map, 0 nobody, i + 1 detection i; (D,) scores, 0 for who won nothing.
+    """
+    of_detection = np.zeros(count)
+    of_detection[detection] = scores
+    numbers = np.append(np.zeros(1, detection.dtype), detection + 1)
+    return numbers[object_map], of_detection
+
+
 def summarize(counts: Sequence[PersonMapCounts]) -> NDArray:
     """(4,) PERSON_MAP_METRICS over all photographs, in percent."""
     return _weighted(counts, np.ones((1, len(counts)), int))[0]
@@ -154,6 +178,24 @@ def bootstrap(counts: Sequence[PersonMapCounts], samples: int, seed: int = 0) ->
     # Few samples at a time: each has a number for every person predicted.
     pieces = [times[i : i + _SAMPLES] for i in range(0, samples, _SAMPLES)]
     return np.concatenate([_weighted(counts, piece) for piece in pieces])
+
+
+def interval_ends(differences: NDArray) -> NDArray:
+    """(B, 4) differences of two systems' samples -> (4, 2) where 95 % of them lie."""
+    return np.percentile(differences, [2.5, 97.5], axis=0).T
+
+
+def metric_cells(
+    values: Mapping[str, float], interval: Mapping[str, Sequence[float]] | None = None
+) -> list[str]:
+    """PERSON_MAP_METRICS as a table has them, the interval in brackets where it means something."""
+    cells = [f"{values[metric]:.1f}" for metric in PERSON_MAP_METRICS]
+    if interval is None:
+        return cells
+    return [
+        cell if metric == "answered" else cell + " ({:+.1f} to {:+.1f})".format(*interval[metric])
+        for metric, cell in zip(PERSON_MAP_METRICS, cells, strict=True)
+    ]
 
 
 def _weighted(counts: Sequence[PersonMapCounts], times: NDArray) -> NDArray:
