@@ -15,14 +15,14 @@ from pathlib import Path
 from instance_crf.data.datasets.canonical import files_by_stem, load_canonical, split_folder
 from instance_crf.data.datasets.cihp import CIHP_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
-from instance_crf.data.label_io import atomic_path
 from instance_crf.data.preparation.conversion import (
     PreparationError,
-    exit_code,
     require_folder,
     write_taxonomy,
 )
 from instance_crf.data.preparation.verification import verify_split
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 
 
 def place_list(root: Path, split: str) -> None:
@@ -65,4 +65,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

@@ -21,10 +21,10 @@ from instance_crf.data.label_io import read_part_map
 from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
-    exit_code,
     prepare_split,
     require_folder,
 )
+from instance_crf.program import run_program
 
 
 def convert(image_id: str, photos: Path, labels: Path) -> PreparedImage:
@@ -66,4 +66,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

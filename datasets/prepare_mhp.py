@@ -24,15 +24,16 @@ from instance_crf.data.datasets.canonical import read_id_list, split_folder
 from instance_crf.data.datasets.mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.image_io import image_size
-from instance_crf.data.label_io import atomic_path, read_part_map
+from instance_crf.data.label_io import read_part_map
 from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
-    exit_code,
     merge_person_maps,
     prepare_split,
     require_folder,
 )
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 from instance_crf.taxonomies.schema import PartTaxonomy
 
 TAXONOMIES = {"v1": MHP_V1_TAXONOMY, "v2": MHP_V2_TAXONOMY}
@@ -203,4 +204,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

@@ -28,11 +28,11 @@ from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.preparation.conversion import (
     PreparedImage,
     add_arguments,
-    exit_code,
     prepare_split,
     require_folder,
 )
 from instance_crf.data.preparation.pascal_part_mat import part_and_object_maps, read_annotation
+from instance_crf.program import run_program
 
 LEVELS = {
     "coarse": ("pascal_part", COARSE_TAXONOMY, COARSE_LUT),
@@ -104,4 +104,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

@@ -36,11 +36,11 @@ from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
     add_arguments,
-    exit_code,
     prepare_split,
     require_folder,
 )
 from instance_crf.data.preparation.pascal_part_mat import part_and_object_maps, read_annotation
+from instance_crf.program import run_program
 
 _, LUT_24_TO_6 = PERSON_24_TAXONOMY.merge(PERSON_PART_GROUPS)
 COPY_FOLDERS = {"train": "Training", "val": "Testing"}
@@ -219,4 +219,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

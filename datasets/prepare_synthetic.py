@@ -31,6 +31,7 @@ from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
 from instance_crf.data.preparation.conversion import replace_folder
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
+from instance_crf.program import run_program
 
 VERSION = 2
 """Of the pictures: raise it when the same parameters would draw others."""
@@ -43,8 +44,8 @@ DEFAULT_COUNTS = {"people": (3000, 150), "crowd": (3000, 150)}
 """Pictures for training and for validation."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
     options = _parse(arguments)
     names = list(FOLDERS) if options.split == "all" else [options.split]
     for name in names:
@@ -56,12 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             seed=options.seed,
             size=(options.size, options.size),
         )
-        try:
-            prepare(options.root / FOLDERS[name], parameters, options.workers, options.force)
-        except OSError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    return 0
+        prepare(options.root / FOLDERS[name], parameters, options.workers, options.force)
 
 
 def dataset_parameters(
@@ -224,4 +220,4 @@ def _at_least(minimum: int):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -23,15 +23,16 @@ from instance_crf.data.datasets.canonical import read_id_list
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.register import dataset_root
 from instance_crf.data.datasets.voc import BOXES_LIST, VOC_TAXONOMY
-from instance_crf.data.label_io import atomic_path, read_object_map, read_part_map
+from instance_crf.data.label_io import read_object_map, read_part_map
 from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
     add_arguments,
-    exit_code,
     prepare_split,
     require_folder,
 )
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 
 PERSON = VOC_TAXONOMY.part_id("person")
 
@@ -119,4 +120,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

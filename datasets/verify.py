@@ -15,8 +15,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import instance_crf
 from instance_crf.data.datasets.own import own_files, read_part_yaml
-from instance_crf.data.preparation.conversion import exit_code
 from instance_crf.data.preparation.verification import Report, verify_files, verify_split
+from instance_crf.program import run_program
 
 
 def known_names() -> list[str]:
@@ -66,4 +66,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(run_program(main))

@@ -36,6 +36,7 @@ import instance_crf
 from instance_crf.config import load_config
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.predictor import load_weights
+from instance_crf.program import run_program
 
 TASKS = ("flop", "activation", "parameter", "structure")
 
@@ -168,7 +169,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"analyze_model.py: {error}")
+    sys.exit(run_program(main))

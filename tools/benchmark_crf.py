@@ -55,6 +55,7 @@ from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
 from instance_crf.evaluation.toolkit.photographs import REGION_OF_PART, REGIONS
+from instance_crf.program import run_program
 
 try:
     import pydensecrf.densecrf as pydensecrf
@@ -515,4 +516,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -31,6 +31,7 @@ from instance_crf.evaluation import Parsing
 from instance_crf.evaluation.toolkit.export import make_writer
 from instance_crf.evaluation.toolkit.formats.base import write_png, write_text
 from instance_crf.evaluation.toolkit.taxonomies import find_taxonomy
+from instance_crf.program import run_program
 
 # (part of CIHP, centre x and y, half width and height), in units of the person's height.
 _FIGURE = (
@@ -197,4 +198,4 @@ def usage(pid: int) -> tuple[int, dict[int, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

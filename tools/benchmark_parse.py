@@ -35,10 +35,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from instance_crf.data.label_io import atomic_path
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
+from instance_crf.files import atomic_path
 from instance_crf.own_models import parse
 from instance_crf.own_models.join import Join
+from instance_crf.program import run_program
 from instance_crf.taxonomies import PartTaxonomy
 
 NUM_PEOPLE, TILES = 5, 4
@@ -258,4 +259,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

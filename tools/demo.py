@@ -32,6 +32,7 @@ from instance_crf.config import check_datasets, load_config
 from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
 from instance_crf.predictor import PartInstancePredictor
+from instance_crf.program import run_program
 from instance_crf.results.files import (
     describe,
     write_json,
@@ -171,7 +172,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"demo.py: {error}")
+    sys.exit(run_program(main))

@@ -48,7 +48,6 @@ from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.crf.labelling import resize_maps
 from instance_crf.crf.place import region_templates
 from instance_crf.crf.potentials import CUES
-from instance_crf.data.label_io import atomic_path
 from instance_crf.evaluation.toolkit.person_maps import (
     PERSON_MAP_METRICS,
     PersonMapCounts,
@@ -69,6 +68,7 @@ from instance_crf.evaluation.toolkit.photographs import (
     find_photographs,
     read_photograph,
 )
+from instance_crf.files import atomic_path
 from instance_crf.own_models.rules import (
     NEAREST,
     SIMPLE_RULES,
@@ -76,6 +76,7 @@ from instance_crf.own_models.rules import (
     box_owners,
     by_centre,
 )
+from instance_crf.program import run_program
 from instance_crf.structures import PartInstances
 from instance_crf.visualization import (
     draw_detections,
@@ -350,15 +351,9 @@ def run(args: argparse.Namespace) -> list[dict]:
     return results
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        run(args)
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(argv: Sequence[str] | None = None) -> None:
+    run(parse_args(argv))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -28,11 +28,11 @@ from detectron2.utils.logger import setup_logger
 
 import instance_crf
 from instance_crf.config import check_datasets, load_config
-from instance_crf.data.label_io import atomic_path
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
+from instance_crf.files import atomic_path
 from instance_crf.hooks import CountPlaces
 from instance_crf.solver import build_optimizer
 

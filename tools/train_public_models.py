@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -36,8 +37,10 @@ from transformers import (
     SegformerImageProcessor,
 )
 
-from instance_crf.data.label_io import atomic_path, write_object_map, write_part_map
+from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.synthetic import SPLITS, TAXONOMY, SyntheticPeople, SyntheticSample
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 
 DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
 CLASS_NAMES = ["__background__", "person"]
@@ -229,4 +232,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

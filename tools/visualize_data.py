@@ -32,8 +32,9 @@ from tqdm import tqdm
 import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
-from instance_crf.data.label_io import atomic_path
 from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 from instance_crf.taxonomies.listing import format_table
 from instance_crf.taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
@@ -169,7 +170,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"visualize_data.py: {error}")
+    sys.exit(run_program(main))

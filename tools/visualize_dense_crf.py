@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instance_crf.crf import DenseCRF, Gaussian
-from instance_crf.data.label_io import atomic_path
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
+from instance_crf.files import atomic_path
+from instance_crf.program import run_program
 from instance_crf.visualization import make_sheet, palette_image
 
 TITLES = ("photo", "noisy logits", "after DenseCRF", "truth")
@@ -83,4 +84,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -8,7 +8,6 @@ from instance_crf.data.datasets.canonical import load_canonical
 from instance_crf.data.preparation.conversion import (
     PreparationError,
     PreparedImage,
-    exit_code,
     link_or_copy,
     prepare_split,
 )
@@ -169,12 +168,3 @@ def test_link_or_copy(tmp_path):
     assert (tmp_path / "linked/a.jpg").stat().st_ino == source.stat().st_ino
     assert (tmp_path / "copied/a.jpg").stat().st_ino != source.stat().st_ino
     assert (tmp_path / "copied/a.jpg").read_text() == "x"
-
-
-def test_scripts_print_the_message_alone(capsys):
-    def fail():
-        raise PreparationError("a.mat is broken")
-
-    assert exit_code(fail) == 1
-    assert capsys.readouterr().err == "error: a.mat is broken\n"
-    assert exit_code(lambda: None) == 0

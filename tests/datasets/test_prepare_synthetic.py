@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from instance_crf.data.synthetic import SyntheticPeople
+from instance_crf.program import run_program
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_synthetic.py"
 
@@ -24,9 +25,8 @@ def script():
 
 
 def _run(script, root, *arguments):
-    return script.main(
-        ["--root", str(root), "--train", "3", "--val", "2", "--workers", "1", *arguments]
-    )
+    size = ["--train", "3", "--val", "2", "--workers", "1"]
+    return run_program(lambda: script.main(["--root", str(root), *size, *arguments]))
 
 
 def _files(root):
@@ -108,7 +108,7 @@ def test_validation_never_repeats_training_seeds(script):
 def test_several_processes_write_the_same(script, tmp_path):
     # 50 pictures: enough for processes. They import the script, so it runs as a user runs it.
     size = ["--size", "32", "--train", "50", "--val", "1"]
-    assert script.main(["--root", str(tmp_path / "one"), *size, "--workers", "1"]) == 0
+    script.main(["--root", str(tmp_path / "one"), *size, "--workers", "1"])
     command = [sys.executable, str(SCRIPT), "--root", str(tmp_path / "two"), *size]
     result = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -182,8 +182,7 @@ def _interrupt_third_picture(script, monkeypatch):
 
 def test_interrupted_run_never_looks_complete(script, tmp_path, monkeypatch):
     _interrupt_third_picture(script, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        _run(script, tmp_path)
+    assert _run(script, tmp_path) == 130
     assert not (tmp_path / "synthetic_people").exists()
 
     monkeypatch.undo()
@@ -199,8 +198,7 @@ def test_interrupted_run_never_looks_complete(script, tmp_path, monkeypatch):
 
 def test_interrupted_run_of_other_parameters_is_not_continued(script, tmp_path, monkeypatch):
     _interrupt_third_picture(script, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        _run(script, tmp_path, "--seed", "6")
+    assert _run(script, tmp_path, "--seed", "6") == 130
     monkeypatch.undo()
     assert _run(script, tmp_path) == 0
     with Image.open(tmp_path / "synthetic_people/Training/Images/0000001.png") as file:

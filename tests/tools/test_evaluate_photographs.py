@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from instance_crf.evaluation.toolkit.photographs import Inputs, find_photographs, read_photograph
+from instance_crf.program import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (48, 64)
@@ -47,7 +48,7 @@ def folder(tmp_path):
 def test_numbers_by_hand(tool, folder, tmp_path, capsys):
     output = tmp_path / "output"
     arguments = f"{folder} --side 64 --bootstrap 50 --output {output} --pictures 1"
-    assert tool.main(arguments.split()) == 0
+    tool.main(arguments.split())
     content = json.loads((output / "results.json").read_text())
     assert (content["photographs"], content["people"]) == (1, 2)
     rows = content["rows"]
@@ -83,7 +84,12 @@ def test_ranking_and_least_share(tool, folder):
 
 
 def test_chosen_rows_bring_their_baseline(tool, folder, capsys):
-    assert tool.main([str(folder), "--side", "64", "--bootstrap", "9", "--rows", "terms"]) == 0
+    assert (
+        run_program(
+            lambda: tool.main([str(folder), "--side", "64", "--bootstrap", "9", "--rows", "terms"])
+        )
+        == 0
+    )
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 5 and "nearest box centre" in lines[1] and " to " in lines[2]
 
@@ -102,7 +108,7 @@ def test_true_inputs(folder):
 @pytest.mark.parametrize("missing", FILES)
 def test_missing_files_are_named(tool, folder, missing, capsys):
     (folder / missing).unlink()
-    assert tool.main([str(folder), "--side", "64"]) == 1
+    assert run_program(lambda: tool.main([str(folder), "--side", "64"])) == 1
     error = capsys.readouterr().err
     wanted = {"photos/pair.png": "photos/pair.jpg", "q/pair.npz": "q/pair.npz"}
     assert wanted.get(missing, str(Path(missing).parent)) in error
@@ -110,10 +116,10 @@ def test_missing_files_are_named(tool, folder, missing, capsys):
 
 def test_other_errors_name_the_file(tool, folder, capsys):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / FILES[3])
-    assert tool.main([str(folder), "--side", "64"]) == 1
+    assert run_program(lambda: tool.main([str(folder), "--side", "64"])) == 1
     assert "pair_persons.png is (4, 4)" in capsys.readouterr().err
     (folder / FILES[2]).write_text("{}")
-    assert tool.main([str(folder), "--side", "64"]) == 1
+    assert run_program(lambda: tool.main([str(folder), "--side", "64"])) == 1
     assert "any.json has no entry 'pair'" in capsys.readouterr().err
     for arguments in ("--side 8", "--bootstrap 0", "--pictures 1"):
         with pytest.raises(SystemExit):

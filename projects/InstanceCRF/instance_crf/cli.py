@@ -8,12 +8,12 @@ another needs.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from . import __version__
+from .program import run_program
 
 __all__ = ["COMMANDS", "main", "main_of"]
 
@@ -95,17 +95,8 @@ def _fill(parser: argparse.ArgumentParser, name: str) -> None:
 def _exit_status(
     make_parser: Callable[[], argparse.ArgumentParser], argv: Sequence[str] | None
 ) -> int:
-    try:
+    def main() -> int:
         args = make_parser().parse_args(argv)
-        status = args.run(args)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # `... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (OSError, ImportError, ValueError) as error:
-        print("error:", *map(str.strip, str(error).splitlines()), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return args.run(args)
+
+    return run_program(main)

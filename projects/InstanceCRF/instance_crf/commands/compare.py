@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.find_images import find_images
-from ..data.label_io import atomic_path
 from ..data.parallel import print_beside_bar, progress_bar
 from ..evaluation.protocols import PROTOCOLS
 from ..evaluation.toolkit.formats import TRUTH_READERS
+from ..files import atomic_path
 from .models import add_model_arguments, load_models, read_groups
 
 if TYPE_CHECKING:  # they import torch, which arguments and help need not wait for

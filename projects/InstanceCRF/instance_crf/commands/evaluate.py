@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.label_io import atomic_path
 from ..evaluation import METRICS, PROTOCOLS
 from ..evaluation.toolkit.formats import PREDICTION_READERS, TRUTH_READERS
 from ..evaluation.toolkit.part_parsing import format_results, without_nan
 from ..evaluation.toolkit.report import write_report
 from ..evaluation.toolkit.runner import Evaluation, evaluate_folder
 from ..evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy
+from ..files import atomic_path
 from ..taxonomies import PartTaxonomy
 
 __all__ = ["add_arguments", "evaluate", "read_list", "run"]

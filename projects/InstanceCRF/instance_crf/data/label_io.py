@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..files import atomic_path
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 
 __all__ = [
     "IGNORED_COLOR",
     "IGNORED_OBJECT",
-    "atomic_path",
     "object_ids",
     "palette_image",
     "palette_of",
@@ -40,25 +37,6 @@ IGNORED_OBJECT = -1
 #: The grey of ignored pixels, and of what is no object's, in pictures.
 IGNORED_COLOR = (150, 150, 150)
 _ID_MODES = ("L", "P", "1", "I;16", "I")
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; it becomes ``path`` only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".tmp_", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_label_png(path: str | os.PathLike) -> np.ndarray:

@@ -16,7 +16,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..data.label_io import atomic_path, read_object_map, read_part_map
+from ..data.label_io import read_object_map, read_part_map
+from ..files import atomic_path
 from ..structures import SCORE_NAMES, PartInstances
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from .contingency import IGNORE

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..data.find_images import check_result_names
-from ..data.label_io import atomic_path
+from ..files import atomic_path
 
 __all__ = ["RESULT_ENDINGS", "SETTINGS_FILE", "BatchFolder", "differences"]
 

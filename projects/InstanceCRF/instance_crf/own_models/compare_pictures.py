@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.image_io import reduced_size
-from ..data.label_io import atomic_path
 from ..evaluation.toolkit.person_pictures import draw_people, number_truth
 from ..extras import require
+from ..files import atomic_path
 from ..taxonomies import PartTaxonomy
 from .join import Problem
 from .methods import FACTORED, JOINT

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..data.label_io import atomic_path, palette_image, write_object_map
+from ..data.label_io import palette_image, write_object_map
+from ..files import atomic_path
 from .names import taxonomy_of
 from .views import draw, image_of, part_ids
 

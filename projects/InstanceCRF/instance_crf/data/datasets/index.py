@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ...files import atomic_path
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..image_io import image_size
 from ..label_io import (
-    atomic_path,
     object_ids,
     read_label_png,
     read_object_map,

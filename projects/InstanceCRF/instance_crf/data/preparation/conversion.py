@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,17 +22,17 @@ from typing import Any
 
 import numpy as np
 
+from ...files import atomic_path, remove_temporaries
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..datasets.canonical import TAXONOMY_FILE, check_taxonomy_file, split_folder
 from ..image_io import image_size
-from ..label_io import atomic_path, write_object_map, write_part_map
+from ..label_io import write_object_map, write_part_map
 from ..parallel import parallel_map
 
 __all__ = [
     "PreparationError",
     "PreparedImage",
     "add_arguments",
-    "exit_code",
     "link_or_copy",
     "merge_person_maps",
     "prepare_split",
@@ -193,16 +192,6 @@ def add_arguments(parser: argparse.ArgumentParser, splits: Sequence[str]) -> Non
     parser.add_argument("--workers", type=int, help="processes; default one a core")
 
 
-def exit_code(main: Callable[[], object]) -> int:
-    """Run a script's ``main``: 0, or 1 with the message alone for errors that the user can mend."""
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def require_folder(path: Path, what: str) -> Path:
     """``path`` if it is a folder, else FileNotFoundError that says ``what`` it should be."""
     path = Path(path).expanduser()
@@ -281,8 +270,7 @@ class _Journal:
                 except ValueError:  # the line that was being written
                     continue
                 self.done[image_id] = classes
-            for unfinished in folder.rglob(".tmp_*"):
-                unfinished.unlink()
+            remove_temporaries(folder)
         elif folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from detectron2.evaluation import DatasetEvaluator
 from PIL import Image
 
 from ...data.image_io import read_image
-from ...data.label_io import atomic_path
+from ...files import atomic_path
 from ...visualization import ROW_TITLES, draw_row, make_sheet
 
 __all__ = ["PartInstancePictures"]

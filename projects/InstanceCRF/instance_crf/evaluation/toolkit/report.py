@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.label_io import atomic_path
 from ...extras import require
+from ...files import atomic_path
 from ..average_precision import APResult
 from ..semantic import MeanIoU
 from .part_parsing import PartParsingMetrics

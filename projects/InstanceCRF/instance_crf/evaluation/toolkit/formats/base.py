@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ....data.label_io import atomic_path, read_label_png
+from ....data.label_io import read_label_png
+from ....files import atomic_path
 from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing

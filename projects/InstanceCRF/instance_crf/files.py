@@ -1,0 +1,212 @@
+"""Files: read with errors that name them, written whole or not at all, one writer at a time.
+
+What this package reads or writes as a file goes through here, or through a library's own reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock there
+    fcntl = None
+
+__all__ = [
+    "InUseError",
+    "atomic_path",
+    "inside",
+    "lock_folder",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "remove_temporaries",
+]
+
+_TEMPORARY = ".tmp_"
+_LOCK = ".lock"
+
+
+class InUseError(OSError):
+    """Another process works in the folder."""
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: no such file (FileNotFoundError), or it cannot be read; names it.
+        ValueError: another coding; names it.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        value = error.object[error.start]
+        raise ValueError(
+            f"{path} is not text in UTF-8: byte 0x{value:02x} at {error.start}. Save it in UTF-8."
+        ) from None
+
+
+def read_json(path: str | os.PathLike, kind: type | None = None) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: the file.
+        kind: ``dict`` or ``list``, where it must be one.
+
+    Raises:
+        OSError, ValueError: see :func:`read_text`; no JSON, or another kind; names the file.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not JSON: {reason}") from None
+    if kind is not None and not isinstance(content, kind):
+        wanted, got = _JSON_NAMES[kind], _JSON_NAMES.get(type(content), repr(content))
+        raise ValueError(f"{path} must hold {wanted}, but holds {got}.")
+    return content
+
+
+_JSON_NAMES = {dict: "an object {...}", list: "a list [...]", str: "a text"}
+
+
+def read_yaml(path: str | os.PathLike) -> Any:
+    """What a YAML file holds, in plain values: tags that make Python objects are refused.
+
+    Raises:
+        OSError, ValueError: see :func:`read_text`; no YAML; names the file.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not YAML of plain values: {reason}") from None
+
+
+def inside(folder: str | os.PathLike, name: object, where: str) -> Path:
+    """``folder / name``, where ``name`` came out of a file and must not lead out of the folder.
+
+    Args:
+        folder: the folder.
+        name: a relative path; ``where`` is said of it in the message.
+        where: the file and key that hold the name.
+
+    Raises:
+        ValueError: no text, empty, absolute, or with a ``..``.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{where} must be the name of a file, got {name!r}.")
+    parts = name.replace("\\", "/").split("/")
+    if "\0" in name or ".." in parts or parts[0] == "" or parts[0].endswith(":"):
+        raise ValueError(
+            f"{where} is {name!r}, which leads out of {folder}: names are relative, without '..'."
+        )
+    return Path(folder) / name
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; it becomes ``path`` only if the block succeeds.
+
+    Args:
+        path: the file to write; its folder is made.
+        durable: on the disk before it gets its name, so that a power cut leaves the old file or
+            the new one.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        if durable:
+            _sync(temporary)
+        os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        named = getattr(error, "filename", None)
+        if isinstance(error, OSError) and error.errno and named in (None, str(temporary)):
+            reason = f"cannot be written: {os.strerror(error.errno)}"
+            raise OSError(error.errno, reason, str(path)) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file's, or a folder's, content; not every system syncs folders."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: str | os.PathLike) -> None:
+    """Remove what writers that were killed have left anywhere in a folder that nobody writes to."""
+    for unfinished in Path(folder).rglob(f"{_TEMPORARY}*"):
+        if unfinished.is_file():
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike, doing: str) -> Iterator[None]:
+    """Be the only process that writes to a folder; the lock ends with the process, killed or not.
+
+    Args:
+        folder: is made if need be; ``.lock`` stays in it.
+        doing: what this process does there, as another one that comes will read it.
+
+    Raises:
+        InUseError: another process holds the lock; names it.
+    """
+    path = Path(folder) / _LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise InUseError(f"{folder} is in use: {holder}. Wait until it ends.") from None
+            except OSError as error:  # a file system without locks
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} is {doing}")
+        file.flush()
+        yield
+        file.truncate(0)

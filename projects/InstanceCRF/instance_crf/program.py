@@ -1,0 +1,37 @@
+"""What every program of this project does at its end: an exit status, and errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+__all__ = ["run_program"]
+
+
+def run_program(main: Callable[[], int | None]) -> int:
+    """Run ``main``; returns the exit status: its own, 1 after an error, 130 if interrupted.
+
+    An error about what the user gave (OSError, ImportError, ValueError) is one line; any other is
+    ours, and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ImportError, ValueError) as error:
+        print("error:", *map(str.strip, _text(error).splitlines()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _text(error: Exception) -> str:
+    """The error's message; a system's own begins with the file."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

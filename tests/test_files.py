@@ -1,0 +1,152 @@
+"""Files and folders: errors that name them, writing whole or not at all, one writer at a time."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from instance_crf.files import (
+    InUseError,
+    atomic_path,
+    inside,
+    lock_folder,
+    read_json,
+    read_text,
+    read_yaml,
+    remove_temporaries,
+)
+
+
+def test_text_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_bytes("\ufeffé\n".encode())
+    assert read_text(path) == "é\n"
+
+
+@pytest.mark.parametrize("read", [read_text, read_json, read_yaml])
+def test_unreadable_text_names_the_file(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match="none.txt does not exist"):
+        read(tmp_path / "none.txt")
+    path = tmp_path / "latin.txt"
+    path.write_bytes("né".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.txt is not text in UTF-8: byte 0xe9 at 1"):
+        read(path)
+    with pytest.raises(OSError) as raised:
+        read(tmp_path)
+    assert raised.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": nul}', "[" * 100_000, "1" * 5000])
+def test_broken_json_names_the_file(tmp_path, text):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="broken.json is not JSON"):
+        read_json(path)
+
+
+def test_json_of_another_kind(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text("[1]")
+    assert read_json(path) == read_json(path, list) == [1]
+    with pytest.raises(ValueError, match=r"list.json must hold an object .* a list"):
+        read_json(path, dict)
+    path.write_text("null")
+    with pytest.raises(ValueError, match="must hold a list .* None"):
+        read_json(path, list)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "!!python/object/apply:os.getcwd []", "2024-13-45", "{" * 5000]
+)
+def test_broken_yaml_names_the_file(tmp_path, text):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="broken.yaml is not YAML"):
+        read_yaml(path)
+
+
+def test_names_inside_a_folder(tmp_path):
+    assert inside(tmp_path, "a/b.png", "x") == tmp_path / "a/b.png"
+    assert inside(tmp_path, "..a/b..png", "x") == tmp_path / "..a/b..png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil", "a/../../b", "/etc/passwd", "a\\..\\..\\b", "C:/x", "a\0b", "", " ", None, 3],
+)
+def test_names_that_lead_out_of_a_folder(tmp_path, name):
+    with pytest.raises(ValueError, match="list.json, file_name"):
+        inside(tmp_path, name, "list.json, file_name")
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, durable):
+    path = tmp_path / "new" / "file.txt"
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_text("first")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    with pytest.raises(RuntimeError), atomic_path(path, durable=durable) as temporary:
+        temporary.write_text("sec")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+    path = tmp_path / "file.txt"
+    with pytest.raises(OSError, match="No space left") as raised, atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(path)
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path):
+        pass
+    assert raised.value.filename == str(tmp_path)
+    path.write_text("")
+    with pytest.raises(OSError) as raised, atomic_path(path / "below"):
+        pass
+    assert str(path) in raised.value.filename
+
+
+def test_an_error_about_another_file_stays(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised, atomic_path(tmp_path / "file.txt"):
+        open(tmp_path / "source")
+    assert raised.value.filename == str(tmp_path / "source")
+
+
+def test_temporaries_of_killed_writers(tmp_path):
+    code = (
+        "import os, sys; from instance_crf.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / "a/b/file.txt"
+    subprocess.run([sys.executable, "-c", code, str(path)])
+    assert len(list(path.parent.iterdir())) == 1
+    (path.parent / "kept.txt").touch()
+    remove_temporaries(tmp_path)
+    assert os.listdir(path.parent) == ["kept.txt"]
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "new"
+    with lock_folder(folder, "training"):
+        with pytest.raises(InUseError, match=rf"new is in use: process {os.getpid()} is training"):
+            with lock_folder(folder, "exporting"):
+                pass
+    with lock_folder(folder, "exporting"):
+        pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    pytest.importorskip("fcntl")
+    code = (
+        "import os, sys; from instance_crf.files import lock_folder\n"
+        "with lock_folder(sys.argv[1], 'training'): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    with lock_folder(tmp_path, "training"):
+        pass
