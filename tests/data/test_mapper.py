@@ -121,6 +121,36 @@ def test_crowds_are_ignored(records):
     assert crowd.sum() == 45 * 28 and (result["part_seg"][:50][crowd] == 255).all()
 
 
+def test_what_may_be_anybody(records):
+    """Ignored people, crowds and void; not a person of unknown parts, nor the background."""
+    from PIL import Image
+
+    assert torch.equal(mapper()(records[0])["ignored"], mapper()(records[0])["object_seg"] == -1)
+    assert "ignored" not in mapper()(records[1])
+    parts = np.asarray(Image.open(records[0]["part_file_name"])).copy()
+    objects = np.asarray(Image.open(records[0]["object_file_name"]))
+    parts[objects == 3], parts[:4, :4] = 255, 255
+    Image.fromarray(parts).save(records[0]["part_file_name"])
+    records[0]["annotations"][1]["iscrowd"] = 1
+    expected = (objects == 255) | (objects == 2)
+    expected[:4, :4] = True
+    assert np.array_equal(mapper()(records[0])["ignored"].numpy(), expected)
+    flipped = mapper([T.RandomFlip(1.0)])(records[0])
+    assert np.array_equal(flipped["ignored"].numpy(), expected[:, ::-1])
+
+
+def test_crowds_of_a_record_with_boxes_only(records):
+    bare = {k: v for k, v in records[0].items() if not k.endswith("_file_name")}
+    bare["file_name"] = records[0]["file_name"]
+    assert "ignored" not in mapper()(bare)
+    bare["annotations"][1] |= {"iscrowd": 1, "bbox": [10, 20, 30, 50], "bbox_mode": 1}  # XYWH
+    result = mapper([T.RandomFlip(1.0)])(bare)
+    expected = np.zeros((60, 100), bool)
+    expected[20:60, 60:90] = True
+    assert np.array_equal(result["ignored"].numpy(), expected)
+    assert (result["object_seg"] == -1).all() and len(result["instances"]) == 2
+
+
 def test_given_detections_move_with_the_image(records):
     records[0]["detections"] = [
         {"bbox": [10, 10, 20, 30], "bbox_mode": 1, "category_id": 0, "score": 0.9},  # XYWH
