@@ -20,6 +20,7 @@ import json
 import logging
 from pathlib import Path
 
+from ...files import read_text
 from ...taxonomies.schema import PartTaxonomy
 from .index import ImageFiles, load_index
 
@@ -95,7 +96,7 @@ def read_id_list(path: Path) -> list[str]:
             "The preparing scripts write this list last. DETECTRON2_DATASETS names the folder that "
             "holds all data sets (default ./datasets); docs/DATASETS.md shows the trees."
         )
-    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if len(set(ids)) != len(ids):
         repeated = next(i for n, i in enumerate(ids) if i in ids[:n])
         raise ValueError(f"{path} lists the id {repeated!r} more than once.")
