@@ -14,14 +14,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..files import atomic_path
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
+from .image_io import exif_orientation, open_picture
 
 __all__ = [
     "IGNORED_COLOR",
     "IGNORED_OBJECT",
+    "check_ids_picture",
     "object_ids",
     "palette_image",
     "palette_of",
@@ -37,6 +39,8 @@ IGNORED_OBJECT = -1
 #: The grey of ignored pixels, and of what is no object's, in pictures.
 IGNORED_COLOR = (150, 150, 150)
 _ID_MODES = ("L", "P", "1", "I;16", "I")
+#: Formats of Pillow, and compressions in a TIFF, that do not keep every pixel.
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "jpeg", "webp")
 
 
 def read_label_png(path: str | os.PathLike) -> np.ndarray:
@@ -44,27 +48,47 @@ def read_label_png(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, not an image, or a colour picture in place of ids.
+        ValueError: truncated, not an image, or no ids, see :func:`check_ids_picture`.
     """
     try:
         content = Path(path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            mode = image.mode
-            if mode not in _ID_MODES:
-                raise ValueError(
-                    f"{path} is a colour picture (mode {mode}); label maps must be single-channel "
-                    "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
-                    "Humans folders) are not the label maps (Category_ids, Human_ids)."
-                )
-            array = np.array(image)
-        if mode == "L":
-            array = _without_stretch(array, content)
     except FileNotFoundError:
         raise FileNotFoundError(f"Label map not found: {path}") from None
-    except (OSError, SyntaxError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"Cannot read the label map {path}: {reason}. Copy it again.") from error
-    return array.astype(np.uint8) if mode == "1" else array
+    except OSError as error:
+        raise ValueError(f"Cannot read the label map {path}: {error}.") from error
+    with open_picture(path, "label map", io.BytesIO(content)) as image:
+        array = np.array(image) if image.mode in _ID_MODES else None
+    check_ids_picture(image, str(path))
+    if image.mode == "L":
+        array = _without_stretch(array, content)
+    return array.astype(np.uint8) if image.mode == "1" else array
+
+
+def check_ids_picture(image: Image.Image, source: str) -> None:
+    """Refuse pictures whose pixels are not the ids that were drawn.
+
+    Raises:
+        ValueError: colours, numbers with fractions, a lossy format, a rotation by an EXIF tag.
+    """
+    if image.mode == "F":
+        raise ValueError(f"{source} has floating-point numbers; label maps hold whole ids.")
+    if image.mode not in _ID_MODES:
+        raise ValueError(
+            f"{source} is a colour picture (mode {image.mode}); label maps must be single-channel "
+            "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
+            "Humans folders) are not the label maps (Category_ids, Human_ids)."
+        )
+    lossy = image.format if image.format in _LOSSY else image.info.get("compression")
+    if lossy in _LOSSY:
+        raise ValueError(
+            f"{source} is a {lossy.upper()}, whatever its name: such files change ids. Take the "
+            "original label map, or save it as PNG where it is made."
+        )
+    if exif_orientation(image) != 1:
+        raise ValueError(
+            f"{source} has an EXIF orientation, but label maps are read as stored: save it "
+            "upright, without the tag."
+        )
 
 
 def palette_image(part_map: np.ndarray, taxonomy: PartTaxonomy) -> Image.Image:
@@ -84,7 +108,7 @@ def palette_image(part_map: np.ndarray, taxonomy: PartTaxonomy) -> Image.Image:
 
 def palette_of(path: str | os.PathLike) -> bytes:
     """The RGB palette of a picture, 3 bytes a colour; empty if it has none. Reads the header."""
-    with Image.open(path) as image:
+    with open_picture(path, "label map") as image:
         return bytes(image.palette.palette) if image.mode == "P" and image.palette else b""
 
 

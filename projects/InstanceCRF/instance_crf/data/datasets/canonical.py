@@ -16,11 +16,10 @@ folders is unlabelled (test sets). Boxes are computed from the object maps once 
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
-from ...files import read_text
+from ...files import read_json, read_text
 from ...taxonomies.schema import PartTaxonomy
 from .index import ImageFiles, load_index
 
@@ -74,10 +73,7 @@ def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
     """
     if not path.is_file():
         return
-    try:
-        stored = dict(json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no taxonomy in JSON: {error}") from None
+    stored = read_json(path, dict)
     expected = taxonomy.to_dict()
     for key in ("part_names", "object_names", "part_owner"):
         if stored.get(key) != expected[key]:
