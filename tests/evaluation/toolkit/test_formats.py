@@ -21,8 +21,9 @@ from instance_crf.evaluation.toolkit.formats.coco import (
     COCOTruth,
     write_coco_truth,
 )
-from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter, taxonomy_of_categories
+from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter
 from instance_crf.evaluation.toolkit.formats.partpq import default_part_ids, default_scene_ids
+from instance_crf.evaluation.toolkit.formats.tables import taxonomy_of_categories
 from instance_crf.evaluation.toolkit.formats.tvg import write_tvg_truth
 from instance_crf.structures import PartInstances
 from instance_crf.taxonomies.schema import PartTaxonomy

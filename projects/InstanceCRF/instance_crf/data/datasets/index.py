@@ -28,7 +28,6 @@ from ..image_io import upright_size
 from ..label_io import (
     object_ids,
     read_label_png,
-    read_object_map,
     read_part_map,
 )
 from ..parallel import parallel_map
@@ -186,8 +185,6 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
     if files.parts is None:
         return {"size": [height, width]}
     parts, objects = read_part_map(files.parts), read_label_png(files.objects)
-    if objects.dtype not in (np.uint8, np.uint16):
-        objects = read_object_map(files.objects)
     for path, array in ((files.parts, parts), (files.objects, objects)):
         if array.shape != (height, width):
             raise ValueError(
