@@ -12,6 +12,8 @@ from instance_crf.config import add_instance_crf_config
 from instance_crf.data.augmentation import COLOR_CHOICES, build_augmentations
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.evaluation.evaluators import parsing_of_record
+from instance_crf.hooks import count_places_of_records
 from instance_crf.taxonomies.schema import PartTaxonomy
 
 SIDES = PartTaxonomy(("left side", "right side"), flip_pairs=((1, 2),))
@@ -119,6 +121,26 @@ def test_crowds_are_ignored(records):
     assert result["instances"].gt_object_ids.tolist() == [1, 3]
     crowd = result["object_seg"][:50] == -1
     assert crowd.sum() == 45 * 28 and (result["part_seg"][:50][crowd] == 255).all()
+
+
+@pytest.mark.parametrize("value", [0, 1, False, True, np.int64(1)])
+def test_what_says_crowd(records, value):
+    records[0]["annotations"][1]["iscrowd"] = value
+    assert len(mapper()(records[0])["instances"]) == 3 - int(value)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "false", None, 2, [], -1, 0.5])
+def test_what_does_not_say_whether_it_is_a_crowd(records, value):
+    records[0]["annotations"][1]["iscrowd"] = value
+    with pytest.raises(ValueError, match="1.png: iscrowd must be 0 or 1, got "):
+        mapper()(records[0])
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        parsing_of_record(records[0], SIDES)
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        count_places_of_records([records[0]], 2, torch.from_numpy(SIDES.flip_lut()))
+    bare = {k: v for k, v in records[0].items() if k not in ("part_file_name", "object_file_name")}
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        mapper()(bare)
 
 
 def test_what_may_be_anybody(records):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "as_kind",
     "as_name",
     "as_whole",
+    "is_crowd",
     "refuse_repeated",
     "require_keys",
 ]
@@ -56,9 +57,18 @@ def as_flag(value: object, where: str) -> bool:
     Raises:
         ValueError: anything else.
     """
-    if not isinstance(value, (int, float)) or value not in (0, 1):
+    if value not in (0, 1):  # which texts are not, and numbers of NumPy are
         raise ValueError(f"{where} must be 0 or 1, got {value!r:.60}.")
     return bool(value)
+
+
+def is_crowd(annotation: Mapping, source: object) -> bool:
+    """Whether an annotation is of a crowd, by its ``iscrowd``, which may be left out.
+
+    Raises:
+        ValueError: it is neither 0 nor 1; begins with ``source``.
+    """
+    return as_flag(annotation.get("iscrowd", 0), f"{source}: iscrowd")
 
 
 def as_name(value: object, where: str) -> str:

@@ -150,6 +150,7 @@ def test_boxes_by_name(tmp_path):
         ([{"bbox": [1, 2, 3, 4]}], "entry 0 has no image_id"),
         ([3], "entry 0 has no image_id"),
         ({"images": [{"id": 3}], "annotations": []}, "image 0 has no id and file_name"),
+        (coco(annotations=[entry(7), entry(7, iscrowd="0")]), "entry 1: iscrowd must be 0 or 1"),
         ("text", "neither a list"),
     ],
 )

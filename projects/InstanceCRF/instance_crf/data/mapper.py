@@ -18,6 +18,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
 from ..crf.potentials import box_masks
+from ..entries import is_crowd
 from ..taxonomies.schema import IGNORE_LABEL
 from .augmentation import build_augmentations
 from .detections import check_masks, decode_mask, read_detections
@@ -200,7 +201,7 @@ def _plane_of_crowds(record: dict, size: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8: 255 in the boxes of crowds, 0 elsewhere."""
     plane = np.zeros(size, dtype=np.uint8)
     for annotation in record["annotations"]:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation, record["file_name"]):
             box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
             left, top, right, bottom = np.rint(box).astype(int).clip(min=0).tolist()
             plane[top:bottom, left:right] = IGNORE_LABEL
@@ -217,7 +218,7 @@ def _join_planes(planes: list[np.ndarray]) -> np.ndarray:
 def _ignore_crowds(record: dict, parts: np.ndarray, objects: np.ndarray) -> None:
     """In place: what is not told apart into objects can neither be right nor wrong."""
     for annotation in record["annotations"]:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation, record["file_name"]):
             crowd = objects == annotation["object_id"]
             objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
 
@@ -232,7 +233,7 @@ def _objects_of_map(record: dict, stored: np.ndarray) -> list[tuple]:
         mask = cv2.inRange(stored, object_id, object_id)
         left, top, width, height = cv2.boundingRect(mask)
         unexplained -= cv2.countNonZero(mask)
-        if width and not annotation.get("iscrowd", 0):
+        if width and not is_crowd(annotation, record["file_name"]):
             box = (left, top, left + width, top + height)
             found.append((box, annotation["category_id"], object_id))
     if unexplained:
@@ -249,7 +250,7 @@ def _objects_of_boxes(record: dict, transforms: T.Transform, size: tuple[int, in
     """(box, class, id) of a record without maps: its boxes, cut to the augmented image."""
     found = []
     for annotation in record["annotations"]:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation, record["file_name"]):
             continue
         box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         box = transforms.apply_box(np.array([box], dtype=np.float64))[0]

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ....entries import is_crowd
 from ...inputs import Detections, Source
 from ...resources import existing_file, read_json
 from ..classes import class_table
@@ -144,7 +145,7 @@ def _by_image(entries: Iterable, path: Path) -> dict[str, list[dict]]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or "image_id" not in entry:
             raise ValueError(f"{path}: entry {number} has no image_id.")
-        if not entry.get("iscrowd"):
+        if not is_crowd(entry, f"{path}: entry {number}"):
             found[str(entry["image_id"])].append(entry)
     return dict(found)
 
