@@ -263,6 +263,15 @@ def test_lines_of_other_folders(listed, text, words):
         listed(text)
 
 
+def test_label_maps_without_a_photo_are_told(folders, write_yaml, caplog):
+    own = read_part_yaml(write_yaml())
+    own_files(own.splits["val"])
+    assert not caplog.records
+    (folders / "photos/1.jpg").rename(folders / "photos/1.tif")
+    assert [f.image_id for f in own_files(own.splits["val"])] == ["0", "2"]
+    assert "1 label maps" in caplog.text and "the first: 1.png" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["1.jpg 2.png\n", "1.c\n", "1.jpg,2.jpg\n", "1.txt\n", "..\n"])
 def test_lines_that_are_no_photo(listed, text):
     with pytest.raises(FileNotFoundError, match="missing"):

@@ -15,6 +15,7 @@ all photos of the folder are taken. docs/DATASETS.md has an example from end to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from .index import ImageFiles, load_index
 from .register import register_parts
 
 __all__ = ["OwnDataset", "apply_part_yaml", "own_files", "read_part_yaml", "register_part_yaml"]
+
+logger = logging.getLogger(__name__)
 
 _KEYS = {"name", "parts", "splits", "objects", "owners", "flip_pairs", "colors"}
 _SPLIT_KEYS = {"images", "parts", "objects", "list"}
@@ -105,6 +108,12 @@ def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
             raise FileNotFoundError(f"The folder of {key} {paths[key]} does not exist.")
     photos = files_by_stem(paths["images"], IMAGE_SUFFIXES)
     ids = _listed(paths["list"], paths["images"], photos) if "list" in paths else sorted(photos)
+    lone = sorted(files_by_stem(paths["parts"], (".png",)).keys() - photos.keys())
+    if lone and "list" not in paths:
+        logger.warning(
+            "%d label maps of %s have no photo (%s) in %s and are left out; the first: %s.png",
+            *(len(lone), paths["parts"], ", ".join(IMAGE_SUFFIXES), paths["images"], lone[0]),
+        )
     if not ids:
         raise FileNotFoundError(f"No photo ({', '.join(IMAGE_SUFFIXES)}) in {paths['images']}.")
     return list_files(paths["images"], paths["parts"], paths["objects"], ids)
