@@ -18,7 +18,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 __all__ = ["build_train_loader", "seed_generators", "start_at"]
 
@@ -35,10 +35,12 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
     with _generators_kept():
         seed_generators(cfg.SEED, _ORDER)  # the sampler draws its own seed
         loader = build_detection_train_loader(cfg, mapper=mapper)
-    stream = _stream(loader)
-    if stream is not None:
-        stream.sampler = _Places(stream.sampler)
-        stream.dataset = _Seeded(stream.dataset, cfg.SEED)
+    for layer in _layers(loader):
+        if isinstance(layer, DataLoader):
+            layer.generator = torch.Generator()  # beginning to load draws none of the step's
+        if isinstance(layer, ToIterableDataset):
+            layer.sampler = _Places(layer.sampler)
+            layer.dataset = _Seeded(layer.dataset, cfg.SEED)
     return loader
 
 
@@ -47,9 +49,9 @@ def start_at(loader: Any, place: int) -> None:
 
     Without a seed it begins another order anyway.
     """
-    stream = _stream(loader)
-    if stream is not None and isinstance(stream.sampler, _Places):
-        stream.sampler.start = place
+    for layer in _layers(loader):
+        if isinstance(sampler := getattr(layer, "sampler", None), _Places):
+            sampler.start = place
 
 
 def seed_generators(*key: int) -> None:
@@ -102,8 +104,9 @@ def _generators_kept() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _stream(loader: Any) -> ToIterableDataset | None:
-    """The loader's stream of samples, under what batches them; None for a stream of one's own."""
-    while loader is not None and not isinstance(loader, ToIterableDataset):
-        loader = getattr(loader, "dataset", None)
-    return loader
+def _layers(loader: Any) -> list[Any]:
+    """A loader, and what it takes its samples from, down to the stream of single ones."""
+    layers = [loader]
+    while not isinstance(layers[-1], ToIterableDataset) and hasattr(layers[-1], "dataset"):
+        layers.append(layers[-1].dataset)
+    return layers
