@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -72,9 +73,9 @@ def _read_torch(path: Path, *, safe: bool) -> Any:
                 raise ValueError(f"the sum of {damaged} is wrong")
         return torch.load(path, map_location="cpu", weights_only=safe)
     except Exception as error:  # whatever a broken file makes the reader raise
-        reason = str(error)
-        if safe and isinstance(error, pickle.UnpicklingError) and "nsupported" in reason:
-            raise _Refused(reason.split("nsupported ", 1)[1].split(" was ")[0][:60]) from None
+        function = re.search(r"GLOBAL (\S+)", str(error))
+        if safe and isinstance(error, pickle.UnpicklingError) and function:
+            raise _Refused(function[1]) from None
         raise _broken(path, error) from None
 
 
