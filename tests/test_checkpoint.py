@@ -191,3 +191,16 @@ def test_a_zoos_names_are_matched(tmp_path):
     third = make_model()
     start(f"{tmp_path}/zoo.pth?matching_heuristics=True", third)
     assert same(model, third)
+
+
+def test_parts_in_another_order_are_refused(tmp_path, caplog):
+    """Other names may be better words for the same; they are told."""
+    path = tmp_path / "named.pth"
+    Checkpointer(make_model(2), str(tmp_path), part_names=["head", "tail"]).save("named")
+    load_weights(make_model(2), str(path), ["head", "tail"])
+    load_weights(make_model(2), str(path))
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"the parts \['head', 'tail'\], the data set \['tail', "):
+        load_weights(make_model(2), str(path), ["tail", "head"])
+    load_weights(make_model(2), str(path), ["head", "tip"])
+    assert "['head', 'tail'], the data set ['head', 'tip']" in caplog.text

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import weakref
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -27,7 +28,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 import instance_crf
-from instance_crf.checkpoint import Checkpointer
+from instance_crf.checkpoint import Checkpointer, part_names_of
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.data.order import build_train_loader, start_at
@@ -45,25 +46,29 @@ class Trainer(DefaultTrainer):
     """Detectron2's trainer with this project's mapper, evaluators and optimizer."""
 
     def build_hooks(self) -> list[HookBase]:
-        trainer = weakref.proxy(self)
-        self.checkpointer = Checkpointer(self.model, self.cfg.OUTPUT_DIR, trainer=trainer)
-        own = [CountPlaces(self.cfg.DATASETS.TRAIN), SeedSteps(self.cfg.SEED)]
+        cfg = self.cfg
+        self.checkpointer = Checkpointer(
+            self.model,
+            cfg.OUTPUT_DIR,
+            part_names=part_names_of(cfg.DATASETS.TRAIN),
+            trainer=weakref.proxy(self),
+        )
+        own = [CountPlaces(cfg.DATASETS.TRAIN), SeedSteps(cfg.SEED)]
         return [*own, *super().build_hooks()]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """See Detectron2. A resumed run goes on in the order of the pictures, and if it was killed
+        """See Detectron2. A resumed run goes on in the order of the pictures; if it was killed
         between its last iteration and its last file, it writes that."""
         super().resume_or_load(resume)
-        start_at(
-            self.data_loader,
-            self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
-        )
-        if not self.start_iter:
+        batch = self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        start_at(self.data_loader, self.start_iter * batch)
+        if not comm.is_main_process():
             return
-        if comm.is_main_process():
-            remove_temporaries(self.cfg.OUTPUT_DIR)
-        last = os.path.basename(self.checkpointer.get_checkpoint_file())
-        if self.start_iter >= self.max_iter and last != "model_final.pth":
+        remove_temporaries(self.cfg.OUTPUT_DIR)
+        last = Path(self.cfg.OUTPUT_DIR, "last_checkpoint")
+        if not resume:
+            last.unlink(missing_ok=True)  # of a run before this one
+        elif self.start_iter >= self.max_iter and last.read_text().strip() != "model_final.pth":
             self.checkpointer.save("model_final", iteration=self.iter)
 
     @classmethod
@@ -128,7 +133,8 @@ def main(args) -> dict:
     cfg = setup(args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, strict=True)
+        part_names = part_names_of(cfg.DATASETS.TEST)
+        checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, strict=True, part_names=part_names)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         results = Trainer.test(cfg, model)
         if comm.is_main_process():

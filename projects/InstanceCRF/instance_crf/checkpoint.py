@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,12 +13,13 @@ from urllib.parse import parse_qs
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import MetadataCatalog
 from torch import nn
 
 from .files import atomic_path, inside, read_text
 from .weights_file import is_whole, read_weights_file
 
-__all__ = ["Checkpointer", "load_weights"]
+__all__ = ["Checkpointer", "load_weights", "part_names_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +42,22 @@ class Checkpointer(DetectionCheckpointer):
         model: the model.
         save_dir: OUTPUT_DIR.
         strict: the weights are for predicting.
+        part_names: of the data set, saved with the weights and compared when loading.
         **options: see Detectron2.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, strict: bool = False, **options: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        strict: bool = False,
+        part_names: Sequence[str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(model, save_dir, **options)
         self.strict = strict
+        self.part_names = None if part_names is None else list(part_names)
         self._resuming = False
         self._file = self._query = ""
 
@@ -59,7 +69,7 @@ class Checkpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        content = {"model": self.model.state_dict()}
+        content = {"model": self.model.state_dict(), "part_names": self.part_names}
         content |= {key: thing.state_dict() for key, thing in self.checkpointables.items()} | extra
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
@@ -129,9 +139,23 @@ class Checkpointer(DetectionCheckpointer):
             said = "" if self._resuming else " (MODEL.WEIGHTS)"
             raise FileNotFoundError(f"There is no checkpoint {self._file}{said}.{self._hint()}")
         try:
-            return super().load(path, *args, **options)
+            rest = super().load(path, *args, **options)
         finally:
             self._parsed_url_during_load = None  # Detectron2 keeps it after an error
+        self._check_names(rest.get("part_names"))
+        return rest
+
+    def _check_names(self, theirs: list[str] | None) -> None:
+        """
+        Raises:
+            ValueError: the same parts in another order; of others it is only told.
+        """
+        if theirs is None or self.part_names is None or theirs == self.part_names:
+            return
+        said = f"{self._file} knows the parts {theirs}, the data set {self.part_names}"
+        if sorted(theirs) == sorted(self.part_names) and (self.strict or self._resuming):
+            raise ValueError(f"{said}: their ids do not mean the same. Take that order.")
+        logger.warning("%s.", said)
 
     def _hint(self) -> str:
         return _others(Path(self._file), resuming=self._resuming)
@@ -234,14 +258,22 @@ class Checkpointer(DetectionCheckpointer):
             logger.warning("In the file, but not in the model: %s.", _shown(unknown))
 
 
-def load_weights(model: nn.Module, file_name: str) -> None:
+def load_weights(model: nn.Module, file_name: str, part_names: Sequence[str] | None = None) -> None:
     """Load a checkpoint that has all of the model's weights.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no file is named, it is broken, it lacks weights, or has some of other shapes.
+        ValueError: no file is named, it is broken, it lacks weights, has some of other shapes, or
+            is of the parts in another order.
     """
-    Checkpointer(model, strict=True).load(file_name)
+    Checkpointer(model, strict=True, part_names=part_names).load(file_name)
+
+
+def part_names_of(dataset_names: Sequence[str]) -> list[str] | None:
+    """What the first of the data sets calls its parts, None if that is not known."""
+    names = dataset_names[:1]
+    taxonomy = MetadataCatalog.get(names[0]).get("taxonomy") if names else None
+    return None if taxonomy is None else list(taxonomy.part_names)
 
 
 def _of_pickle(content: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +293,7 @@ def _others(path: Path, *, resuming: bool) -> str:
     newest = max(found, key=lambda p: p.stat().st_mtime)
     if resuming:
         how = f"To go on from {newest.name}: echo {newest.name} > {path.parent / _LAST}"
-        return f" {how}, then --resume."
+        return f" {how}, then --resume; to begin anew, leave --resume out."
     return f" {newest} is whole."
 
 

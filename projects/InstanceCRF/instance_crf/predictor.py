@@ -87,7 +87,8 @@ class PartInstancePredictor:
         if cfg.DATASETS.TEST:
             taxonomy = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("taxonomy")
         model = build_model(cfg)
-        load_weights(model, cfg.MODEL.WEIGHTS)
+        part_names = None if taxonomy is None else taxonomy.part_names
+        load_weights(model, cfg.MODEL.WEIGHTS, part_names)
         return {
             "model": model,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
