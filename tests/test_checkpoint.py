@@ -96,6 +96,16 @@ def test_a_broken_checkpoint_names_itself_and_the_one_before(folder, how):
     assert resume(folder) == 1
 
 
+def test_a_broken_checkpoint_alone(tmp_path):
+    save(make_model(), tmp_path, "model_0000001")
+    (tmp_path / "model_0000001.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="has no other: to begin anew, leave --resume out"):
+        resume(tmp_path)
+    save(make_model(), tmp_path, "model_0000003")
+    with pytest.raises(ValueError, match="model_0000001.pth is broken.*0000003.pth is whole"):
+        start(tmp_path / "model_0000001.pth", make_model())
+
+
 def follow(message):
     """Do what a message says."""
     name, file = re.search(r"echo (\S+) > (\S+), then --resume", message).groups()

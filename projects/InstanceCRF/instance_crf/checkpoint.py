@@ -96,12 +96,12 @@ class Checkpointer(DetectionCheckpointer):
         """
         last = Path(self.save_dir, _LAST)
         if not last.is_file():
-            if hint := _others(last, resuming=True):
-                raise FileNotFoundError(f"{last} does not exist.{hint}")
-            return ""
+            if _newest_beside(last) is None:
+                return ""
+            raise FileNotFoundError(f"{last} does not exist.{_instead(last, resuming=True)}")
         name = read_text(last).strip()
         if not name:
-            raise ValueError(f"{last} is empty.{_others(last, resuming=True)}")
+            raise ValueError(f"{last} is empty.{_instead(last, resuming=True)}")
         return str(inside(self.save_dir, name, str(last)))
 
     def has_checkpoint(self) -> bool:
@@ -140,6 +140,10 @@ class Checkpointer(DetectionCheckpointer):
             raise FileNotFoundError(f"There is no checkpoint {self._file}{said}.{self._hint()}")
         try:
             rest = super().load(path, *args, **options)
+        except ValueError as error:
+            if self._file in str(error):
+                raise
+            raise ValueError(f"{self._file}: {error}") from None
         finally:
             self._parsed_url_during_load = None  # Detectron2 keeps it after an error
         self._check_names(rest.get("part_names"))
@@ -158,7 +162,7 @@ class Checkpointer(DetectionCheckpointer):
         logger.warning("%s.", said)
 
     def _hint(self) -> str:
-        return _others(Path(self._file), resuming=self._resuming)
+        return _instead(Path(self._file), resuming=self._resuming)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
@@ -189,10 +193,7 @@ class Checkpointer(DetectionCheckpointer):
             if not isinstance(value, (torch.Tensor, np.ndarray)):
                 kind = type(value).__name__
                 raise ValueError(f"{self._file} is no checkpoint: {name} is a {kind}, no tensor.")
-        try:
-            return super()._load_model(checkpoint)
-        except ValueError as error:
-            raise ValueError(f"{self._file}: {error}") from None
+        return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         shapes = {key: (theirs, ours) for key, theirs, ours in incompatible.incorrect_shapes}
@@ -285,16 +286,21 @@ def _of_pickle(content: dict[str, Any]) -> dict[str, Any]:
     return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
 
 
-def _others(path: Path, *, resuming: bool) -> str:
-    """A sentence about the newest whole checkpoint beside ``path``, and how to take it."""
+def _newest_beside(path: Path) -> Path | None:
+    """The last written of the whole checkpoints in the folder of ``path``, without that itself."""
     found = [p for p in path.parent.glob("model_*.pth") if p != path and is_whole(p)]
-    if not found:
-        return ""
-    newest = max(found, key=lambda p: p.stat().st_mtime)
-    if resuming:
-        how = f"To go on from {newest.name}: echo {newest.name} > {path.parent / _LAST}"
-        return f" {how}, then --resume; to begin anew, leave --resume out."
-    return f" {newest} is whole."
+    return max(found, key=lambda p: p.stat().st_mtime, default=None)
+
+
+def _instead(path: Path, *, resuming: bool) -> str:
+    """A sentence on how to go on without ``path``."""
+    newest = _newest_beside(path)
+    if not resuming:
+        return "" if newest is None else f" {newest} is whole."
+    if newest is None:
+        return f" {path.parent} has no other: to begin anew, leave --resume out."
+    how = f"To go on from {newest.name}: echo {newest.name} > {path.parent / _LAST}"
+    return f" {how}, then --resume; to begin anew, leave --resume out."
 
 
 def _shown(lines: list[str]) -> str:
