@@ -7,7 +7,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -87,7 +92,8 @@ def parallel_map(
 ) -> list[Result]:
     """``[function(item) for item in items]`` with ``workers`` at once and a bar with the time left.
 
-    The first exception stops the work and is raised.
+    The first exception stops the work and is raised; a process that was killed, as
+    ChildProcessError.
 
     Args:
         function: what to do; importable if ``processes``.
@@ -117,6 +123,11 @@ def parallel_map(
                     each(item, result)
                 collected.append(result)
                 advance(1)
+    except BrokenExecutor as error:
+        raise ChildProcessError(
+            f"{description}: one of {workers} processes was killed, perhaps for want of memory. "
+            "Try fewer (--workers)."
+        ) from error
     finally:
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
