@@ -274,9 +274,12 @@ def _read_record(folder: Path) -> dict | None:
 
 
 def _differences(found: dict, record: dict) -> str:
-    keys = [key for key in found | record if found.get(key) != record.get(key)]
-    words = (f"{key} was {found.get(key)!r:.80}, is now {record.get(key)!r:.80}" for key in keys)
-    return "; ".join("the list of images" if k == "ids" else w for k, w in zip(keys, words))
+    pairs = {key: (found.get(key), record.get(key)) for key in found | record}
+    return "; ".join(
+        "the list of images" if key == "ids" else f"{key} was {old!r:.80}, is now {new!r:.80}"
+        for key, (old, new) in pairs.items()
+        if old != new
+    )
 
 
 def _plain(value: Any) -> str:
