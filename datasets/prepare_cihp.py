@@ -52,7 +52,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     root = require_folder(args.source, "CIHP as released (--source)")
     with lock_folder(root, "preparing CIHP"):
-        remove_temporaries(root)
         for split in args.splits:
             prepare(root, split, verify=not args.no_verify, workers=args.workers)
 
@@ -63,6 +62,8 @@ def prepare(root: Path, split: str, *, verify: bool, workers: int | None) -> Non
     Raises:
         PreparationError: the check has found errors, which are printed.
     """
+    for folder in (root, split_folder(root, split)):
+        remove_temporaries(folder, below=False)
     place_list(root, split)
     if verify:
         report = verify_split(root, split, CIHP_TAXONOMY, workers=workers)

@@ -185,7 +185,8 @@ def main(argv: list[str] | None = None) -> None:
         photos, annotations, ids = locate(source, args.version, split)
         require_folder(photos, "the photos")
         step = partial(photo_of, photos=photos)
-        if split != "test" or annotations.is_dir():
+        labelled = split != "test" or annotations.is_dir()
+        if labelled:
             people = list_people(require_folder(annotations, "the people's part maps"))
             step = partial(convert, photos=photos, people=people, version=args.version, lut=lut)
         prepare_split(
@@ -194,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
             ids=ids,
             convert=step,
             taxonomy=taxonomy,
-            settings={"source": source, **settings},
+            settings={"source": source, "labelled": labelled, **settings},
             force=args.force,
             copy=args.copy,
             workers=args.workers,

@@ -126,6 +126,9 @@ def test_temporaries_of_killed_writers(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(path)])
     assert len(list(path.parent.iterdir())) == 1
     (path.parent / "kept.txt").touch()
+    remove_temporaries(tmp_path, below=False)
+    remove_temporaries(path.parent.parent, below=False)
+    assert len(list(path.parent.iterdir())) == 2
     remove_temporaries(tmp_path)
     assert os.listdir(path.parent) == ["kept.txt"]
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from instance_crf.data.parallel import print_beside_bar, progress_bar
+from instance_crf.data.parallel import parallel_map, print_beside_bar, progress_bar
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,12 @@ if __name__ == "__main__":
     while any(map(_alive, workers)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(_alive, workers))
+
+
+def _die(item):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_an_error_in_one_line():
+    with pytest.raises(ChildProcessError, match="Counting: one of 2 processes was killed"):
+        parallel_map(_die, range(50), description="Counting", workers=2, processes=True)

@@ -217,6 +217,31 @@ def test_interrupted_force_keeps_the_old_data(script, tmp_path, monkeypatch):
     assert _files(tmp_path / "synthetic_people") == before
 
 
+def test_temporaries_of_a_killed_run_are_not_published(script, tmp_path, monkeypatch, capsys):
+    _interrupt_third_picture(script, monkeypatch)
+    _run(script, tmp_path)
+    monkeypatch.undo()
+    photos = "Training/Images/.tmp_{}.png"
+    (tmp_path / ".synthetic_people.unfinished" / photos.format(1)).write_bytes(b"half")
+    assert _run(script, tmp_path) == 0
+    root = tmp_path / "synthetic_people"
+    assert not list(root.rglob(".*"))
+    # Older versions have published them.
+    (root / photos.format(2)).write_bytes(b"half")
+    assert _run(script, tmp_path) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_a_killed_replacement_leaves_one_data_set(script, tmp_path, capsys):
+    _run(script, tmp_path)
+    before = sorted(path.name for path in _files(tmp_path))
+    (tmp_path / "synthetic_people").rename(tmp_path / "synthetic_people.old")
+    assert _run(script, tmp_path) == 0
+    assert "already complete" in capsys.readouterr().out
+    assert sorted(path.name for path in _files(tmp_path)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["synthetic_people"]
+
+
 # Arguments
 
 

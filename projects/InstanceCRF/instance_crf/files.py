@@ -174,9 +174,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: str | os.PathLike) -> None:
-    """Remove what writers that were killed have left anywhere in a folder that nobody writes to."""
-    for unfinished in Path(folder).rglob(f"{_TEMPORARY}*"):
+def remove_temporaries(folder: str | os.PathLike, *, below: bool = True) -> None:
+    """Remove what writers that were killed have left in a folder that nobody writes to.
+
+    Args:
+        folder: the folder; it need not exist.
+        below: also in the folders in it.
+    """
+    for unfinished in Path(folder).glob(f"{'**/' if below else ''}{_TEMPORARY}*"):
         if unfinished.is_file():
             unfinished.unlink(missing_ok=True)
 

@@ -116,8 +116,9 @@ def prepare_split(
         _check_finished(final, split, record, taxonomy)
         return False
     with lock_folder(root, f"preparing {final}"):
-        remove_temporaries(root)
         folder = final.with_name(final.name + ".partial")
+        remove_temporaries(root, below=False)
+        remove_temporaries(folder)
         settle_replacement(folder, final, whole=_read_record(folder) == record)
         if final.exists() and not force:
             _check_finished(final, split, record, taxonomy)
