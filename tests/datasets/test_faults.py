@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "datasets"
-COUNT = 60  # enough for several processes
+COUNT = 52  # enough for several processes
 
 
 @pytest.fixture

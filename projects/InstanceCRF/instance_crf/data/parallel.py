@@ -125,8 +125,8 @@ def parallel_map(
                 advance(1)
     except BrokenExecutor as error:
         raise ChildProcessError(
-            f"{description}: one of {workers} processes was killed, perhaps for want of memory. "
-            "Try fewer (--workers)."
+            f"{description}: one of {workers} processes was killed, for want of memory (give fewer "
+            "--workers) or by a broken file."
         ) from error
     finally:
         if executor is not None:
