@@ -36,7 +36,7 @@ def place_list(root: Path, split: str) -> None:
             temporary.write_bytes(elsewhere.read_bytes())
         else:
             ids = sorted(files_by_stem(folder / "Images", (".jpg",)))
-            temporary.write_text("".join(f"{i}\n" for i in ids))
+            temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
             print(f"{target} was missing; it lists the {len(ids)} photos now.")
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ import cv2
 from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
 from instance_crf.data.preparation.conversion import (
+    remove_folder,
     replace_folder,
     settle_replacement,
     write_taxonomy,
@@ -109,7 +109,7 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
             return
         if _read_parameters(unfinished) != parameters:
             if unfinished.exists():
-                shutil.rmtree(unfinished)
+                remove_folder(unfinished)
             with atomic_path(unfinished / "dataset.json") as temporary:
                 temporary.write_text(json.dumps(parameters, indent=2) + "\n")
         for split, folder in SPLIT_FOLDERS.items():

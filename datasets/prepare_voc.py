@@ -87,7 +87,7 @@ def write_boxes_list(voc: Path, exclude: list[Path], force: bool) -> None:
         print(f"{target} is there already; --force writes it again.")
         return
     with atomic_path(target) as temporary:
-        temporary.write_text("".join(f"{i}\n" for i in ids))
+        temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
     print(f"{target}: {len(ids)} images.")
 
 

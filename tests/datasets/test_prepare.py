@@ -1,6 +1,7 @@
 """What all preparing scripts share: nothing half-written, resuming, refusing to overwrite."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -177,6 +178,24 @@ def test_a_replacement_that_was_cut_off(tmp_path, whole):
     (tmp_path / "in/asked.txt").write_text("")
     assert not prepare(tmp_path, source, settings={"level": 2 if whole else 1})
     assert sorted(os.listdir(root)) == ["Training", "taxonomy.json"] and not source.asked()
+
+
+def test_a_removal_that_was_cut_off(tmp_path, monkeypatch):
+    """Begun anew, killed while the old files went, and again with the old settings."""
+    with pytest.raises(PreparationError):
+        prepare(tmp_path, Source(tmp_path / "in", ("059",)))
+    remove = shutil.rmtree
+
+    def killed(folder):
+        remove(folder / "Images")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path, Source(tmp_path / "in"), settings={"level": 2})
+    monkeypatch.undo()
+    assert prepare(tmp_path, Source(tmp_path / "in"))
+    assert len(load_canonical(tmp_path / "out", "train", TAXONOMY)) == len(IDS)
 
 
 def test_what_is_whole_is_not_made_again(tmp_path):

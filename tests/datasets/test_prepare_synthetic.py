@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,23 @@ def test_temporaries_of_a_killed_run_are_not_published(script, tmp_path, monkeyp
     (root / photos.format(2)).write_bytes(b"half")
     assert _run(script, tmp_path) == 0
     assert "already complete" in capsys.readouterr().out
+
+
+def test_a_killed_removal_is_not_continued(script, tmp_path, monkeypatch):
+    _interrupt_third_picture(script, monkeypatch)
+    _run(script, tmp_path)
+    remove = shutil.rmtree
+
+    def killed(folder):
+        remove(folder / "Training/Images")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    assert _run(script, tmp_path, "--seed", "1") == 130
+    monkeypatch.undo()
+    assert _run(script, tmp_path) == 0
+    photos = tmp_path / "synthetic_people/Training/Images"
+    assert sorted(path.stem for path in photos.iterdir()) == ["0000001", "0000002", "0000003"]
 
 
 def test_a_killed_replacement_leaves_one_data_set(script, tmp_path, capsys):

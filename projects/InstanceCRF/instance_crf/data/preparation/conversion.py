@@ -39,6 +39,7 @@ __all__ = [
     "link_or_copy",
     "merge_person_maps",
     "prepare_split",
+    "remove_folder",
     "replace_folder",
     "require_folder",
     "settle_replacement",
@@ -161,7 +162,7 @@ def _build(
     if any(journal.done.values()):
         _write_json(folder / "object_classes.json", {i: c for i, c in journal.done.items() if c})
     with atomic_path(folder / f"{split}_id.txt") as temporary:
-        temporary.write_text("".join(f"{i}\n" for i in ids))
+        temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
 
 
 def merge_person_maps(
@@ -294,11 +295,11 @@ def replace_folder(new: Path, final: Path) -> None:
     old = _replaced(final)
     if final.exists():
         if old.exists():
-            shutil.rmtree(old)
+            remove_folder(old)
         final.rename(old)
     new.rename(final)
     if old.exists():
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def settle_replacement(new: Path, final: Path, whole: bool) -> None:
@@ -307,7 +308,15 @@ def settle_replacement(new: Path, final: Path, whole: bool) -> None:
     if old.exists() and not final.exists():
         (new if whole else old).rename(final)
     if old.exists():
-        shutil.rmtree(old)
+        remove_folder(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove it, what vouches for the rest first: a kill leaves nothing that looks whole."""
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+    shutil.rmtree(folder)
 
 
 def _replaced(final: Path) -> Path:
@@ -373,7 +382,7 @@ class _Journal:
                     continue
                 self.done[image_id] = classes
         elif folder.exists():
-            shutil.rmtree(folder)
+            remove_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path) as temporary:
             rows = (json.dumps([i, c]) for i, c in self.done.items())
