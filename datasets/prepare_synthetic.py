@@ -102,8 +102,7 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
         # The same name on every run: one that was cut off goes on from here.
         unfinished = root.with_name(f".{root.name}.unfinished")
         remove_temporaries(unfinished)
-        known = _read_parameters(unfinished) == parameters
-        settle_replacement(unfinished, root, whole=known)
+        settle_replacement(unfinished, root, whole=_read_parameters(unfinished) == parameters)
         if root.exists() and not force:
             _check_complete(root, parameters)
             return

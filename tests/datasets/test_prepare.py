@@ -180,6 +180,16 @@ def test_a_replacement_that_was_cut_off(tmp_path, whole):
     assert sorted(os.listdir(root)) == ["Training", "taxonomy.json"] and not source.asked()
 
 
+def test_a_link_is_replaced_not_what_it_leads_to(tmp_path):
+    prepare(tmp_path, Source(tmp_path / "in"))
+    (tmp_path / "out/Training").rename(tmp_path / "elsewhere")
+    (tmp_path / "out/Training").symlink_to(tmp_path / "elsewhere")
+    assert prepare(tmp_path, Source(tmp_path / "in"), force=True)
+    assert sorted(os.listdir(tmp_path / "out")) == ["Training", "taxonomy.json"]
+    assert not (tmp_path / "out/Training").is_symlink()
+    assert len(list((tmp_path / "elsewhere").rglob("*"))) == 3 + 3 * len(IDS) + 3
+
+
 def test_a_removal_that_was_cut_off(tmp_path, monkeypatch):
     """Begun anew, killed while the old files went, and again with the old settings."""
     with pytest.raises(PreparationError):

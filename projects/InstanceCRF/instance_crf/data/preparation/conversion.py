@@ -313,6 +313,9 @@ def settle_replacement(new: Path, final: Path, whole: bool) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove it, what vouches for the rest first: a kill leaves nothing that looks whole."""
+    if folder.is_symlink():  # to data of somebody else
+        folder.unlink()
+        return
     for path in folder.iterdir():
         if path.is_file():
             path.unlink()
