@@ -23,7 +23,14 @@ import yaml
 from detectron2.config import CfgNode
 
 from ...taxonomies.schema import PartTaxonomy
-from .canonical import IMAGE_SUFFIXES, files_by_stem, list_files, read_id_list
+from .canonical import (
+    IMAGE_SUFFIXES,
+    TAXONOMY_FILE,
+    check_taxonomy_file,
+    files_by_stem,
+    list_files,
+    read_id_list,
+)
 from .index import ImageFiles, load_index
 from .register import register_parts
 
@@ -46,7 +53,8 @@ def read_part_yaml(path: str | Path) -> OwnDataset:
     """Read and check a part YAML.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; unknown or missing keys; contradictory names.
+        FileNotFoundError, ValueError: no such file; unknown or missing keys; contradictory names;
+            maps of a prepared data set whose ``taxonomy.json`` says otherwise.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -58,7 +66,9 @@ def read_part_yaml(path: str | Path) -> OwnDataset:
             str(split): _split_paths(path.parent, split, node)
             for split, node in dict(content["splits"]).items()
         }
-        return OwnDataset(str(content["name"]), _taxonomy(content), splits)
+        own = OwnDataset(str(content["name"]), _taxonomy(content), splits)
+        _check_prepared(own)
+        return own
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -108,6 +118,14 @@ def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
 
 def _load(paths: dict[str, Path], taxonomy: PartTaxonomy, cache: Path) -> list[dict]:
     return load_index(own_files(paths), taxonomy, cache=cache)
+
+
+def _check_prepared(own: OwnDataset) -> None:
+    """ValueError, if maps in the canonical layout were prepared with another meaning."""
+    for paths in own.splits.values():
+        folder = paths["parts"].resolve()
+        if folder.name == "Category_ids":
+            check_taxonomy_file(folder.parents[1] / TAXONOMY_FILE, own.taxonomy)
 
 
 def _taxonomy(content: dict) -> PartTaxonomy:
