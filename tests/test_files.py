@@ -126,19 +126,47 @@ def test_temporaries_of_killed_writers(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(path)])
     assert len(list(path.parent.iterdir())) == 1
     (path.parent / "kept.txt").touch()
+    remove_temporaries(tmp_path, below=False)
+    remove_temporaries(path.parent.parent, below=False)
+    assert len(list(path.parent.iterdir())) == 2
     remove_temporaries(tmp_path)
     assert os.listdir(path.parent) == ["kept.txt"]
 
 
-def test_a_folder_has_one_writer(tmp_path):
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_folder_has_one_writer(tmp_path, beside):
     pytest.importorskip("fcntl")
     folder = tmp_path / "new"
-    with lock_folder(folder, "training"):
+    with lock_folder(folder, "training", beside=beside):
         with pytest.raises(InUseError, match=rf"new is in use: process {os.getpid()} is training"):
-            with lock_folder(folder, "exporting"):
+            with lock_folder(folder, "exporting", beside=beside):
                 pass
-    with lock_folder(folder, "exporting"):
+        if beside:
+            folder.mkdir()
+            folder.rename(tmp_path / "old")
+            with pytest.raises(InUseError), lock_folder(folder, "exporting", beside=True):
+                pass
+    with lock_folder(folder, "exporting", beside=beside):
         pass
+    assert not list(tmp_path.rglob("*lock"))
+
+
+def test_never_two_holders_of_a_lock(tmp_path):
+    """A holder removes the lock's file; who has opened it before must not take it for the lock."""
+    pytest.importorskip("fcntl")
+    code = (
+        "import os, sys, time; from instance_crf.files import InUseError, lock_folder\n"
+        "end = time.monotonic() + 1\n"
+        "while time.monotonic() < end:\n"
+        "    try:\n"
+        "        with lock_folder(sys.argv[1], 'counting'):\n"
+        "            os.close(os.open(sys.argv[1] + '/one', os.O_CREAT | os.O_EXCL))\n"
+        "            os.unlink(sys.argv[1] + '/one')\n"
+        "    except InUseError: pass\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
 
 
 def test_a_lock_ends_with_its_process(tmp_path):

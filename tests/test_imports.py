@@ -19,12 +19,14 @@ HEAVY = (
 )
 # The modules and packages that may import the above at once; all others must do without.
 NEEDS_EXTRAS = {
+    "checkpoint",
     "config",
     "data.augmentation",
     "data.color",
     "data.datasets.config",
     "data.datasets.own",
     "data.mapper",
+    "data.order",
     "data.synthetic",
     "data.transforms",
     "evaluation.evaluators",

@@ -100,7 +100,7 @@ def test_a_picture_that_claims_to_be_huge(tmp_path):
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     (tmp_path / "bomb.png").write_bytes(content)
     for read in (read_image, image_size, read_picture, read_label_png, palette_of):
-        with pytest.raises(ValueError, match=r"bomb.png is too large: .*3600000000 pixels"):
+        with pytest.raises(ValueError, match=r"bomb.png has more than 178,956,970 pixels"):
             read(tmp_path / "bomb.png")
 
 

@@ -238,9 +238,8 @@ def listed(folders, write_yaml):
 
 
 def test_lines_of_a_list(listed, folders):
-    lines = ["0", "1.jpg", "photos/2.JPG"]
-    assert listed("\n".join(lines)) == ["0.jpg", "1.jpg", "2.jpg"]
-    assert listed(f"{folders}/photos/2.jpg\n\n0.png\n") == ["2.jpg", "0.jpg"]
+    assert listed("0\n1.jpg\n2.JPG") == ["0.jpg", "1.jpg", "2.jpg"]
+    assert listed("2.jpg\n\n0.png\n") == ["2.jpg", "0.jpg"]
     for folder, suffix in (("photos", "jpg"), ("parts", "png"), ("people", "png")):
         (folders / folder / f"0.{suffix}").rename(folders / folder / f"0.c.{suffix}")
     assert listed("0.c\n0.c.jpg\n".replace("0.c.jpg", "1")) == ["0.c.jpg", "1.jpg"]
@@ -250,12 +249,12 @@ def test_lines_of_a_list(listed, folders):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("cam1/1.jpg\ncam2/1.jpg\n", "'cam1/1.jpg', which is in another folder than the photos"),
-        ("/images/1.jpg /labels/2.png\n", "'/images/1.jpg /labels/2.png', which is in another"),
+        ("cam1/1.jpg\ncam2/1.jpg\n", "'cam1/1.jpg': .* without a folder"),
+        ("/images/1.jpg /labels/2.png\n", "'/images/1.jpg /labels/2.png': .* without a folder"),
         ("1.jpg\n1\n", "'1.jpg' and '1': the same photo twice"),
         ("1\n1\n", "'1' more than once"),
-        ("photos/cam/1.jpg\n", "another folder"),
-        ("../photos/../1.jpg\n", "another folder"),
+        ("photos/1.jpg\n", "without a folder"),
+        ("..\n", "without a folder"),
     ],
 )
 def test_lines_of_other_folders(listed, text, words):
@@ -272,7 +271,7 @@ def test_label_maps_without_a_photo_are_told(folders, write_yaml, caplog):
     assert "1 label maps" in caplog.text and "the first: 1.png" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["1.jpg 2.png\n", "1.c\n", "1.jpg,2.jpg\n", "1.txt\n", "..\n"])
+@pytest.mark.parametrize("text", ["1.jpg 2.png\n", "1.c\n", "1.jpg,2.jpg\n", "1.txt\n"])
 def test_lines_that_are_no_photo(listed, text):
     with pytest.raises(FileNotFoundError, match="missing"):
         listed(text)

@@ -19,9 +19,10 @@ from .crf import FactoredInstanceCRF
 from .crf.place import GRID, count_places, templates_from_counts
 from .data.label_io import read_object_map, read_part_map
 from .data.mapper import common_flip_lut
+from .data.order import seed_step
 from .entries import is_crowd
 
-__all__ = ["CountPlaces", "count_places_of_records"]
+__all__ = ["CountPlaces", "SeedSteps", "count_places_of_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,22 @@ class CountPlaces(HookBase):
         counts = count_places_of_records(records, len(crf.place_templates), lut)
         crf.set_place_templates(templates_from_counts(counts).to(crf.place_templates))
         logger.info("Counted the places of parts in %d pictures.", min(len(records), MAX_RECORDS))
+
+
+class SeedSteps(HookBase):
+    """Every iteration draws the random numbers of its place, whatever was drawn before.
+
+    Args:
+        seed: cfg.SEED; nothing is done if it is negative.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_step(self) -> None:
+        """See the class."""
+        if self.seed >= 0:
+            seed_step(self.seed, self.trainer.iter)
 
 
 def count_places_of_records(

@@ -44,8 +44,9 @@ def open_picture(
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{kind.capitalize()} not found: {path}") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"The {kind} {path} is too large: {error} Make it smaller.") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's
+        raise ValueError(f"{path} has more than {most:,} pixels: reduce it first.") from None
     except Exception as error:  # of broken files Pillow's readers raise whatever they stumble over
         reason = error or type(error).__name__
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else reason

@@ -17,6 +17,7 @@ folders is unlabelled (test sets). Boxes are computed from the object maps once 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from ...files import read_json, read_text
@@ -85,7 +86,12 @@ def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
 
 
 def read_id_list(path: Path) -> list[str]:
-    """The ids of a list file. Empty lines are skipped; a repeated id is an error."""
+    """The ids of a list file. Empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a repeated id, one that is no name of a file, none at all; names the list.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"The id list {path} does not exist. Is the data set at {path.parent}, and complete? "
@@ -96,6 +102,9 @@ def read_id_list(path: Path) -> list[str]:
     if len(set(ids)) != len(ids):
         repeated = next(i for n, i in enumerate(ids) if i in ids[:n])
         raise ValueError(f"{path} lists the id {repeated!r} more than once.")
+    for i in ids:
+        if i in (".", "..") or re.search(r"[/\\\0]", i):
+            raise ValueError(f"{path} lists {i!r}: an id names a file, without a folder.")
     if not ids:
         raise ValueError(f"{path} is empty; it must list one image id a line.")
     return ids

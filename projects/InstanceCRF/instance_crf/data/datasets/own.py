@@ -26,7 +26,14 @@ from detectron2.config import CfgNode
 from ...files import read_yaml
 from ...taxonomies.names import has_side, is_background, mirror_pairs, name_key
 from ...taxonomies.schema import PartTaxonomy
-from .canonical import IMAGE_SUFFIXES, files_by_stem, list_files, read_id_list
+from .canonical import (
+    IMAGE_SUFFIXES,
+    TAXONOMY_FILE,
+    check_taxonomy_file,
+    files_by_stem,
+    list_files,
+    read_id_list,
+)
 from .index import ImageFiles, load_index
 from .register import register_parts
 
@@ -51,7 +58,8 @@ def read_part_yaml(path: str | Path) -> OwnDataset:
     """Read and check a part YAML.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; unknown or missing keys; contradictory names.
+        FileNotFoundError, ValueError: no such file; unknown or missing keys; contradictory names;
+            maps of a prepared data set whose ``taxonomy.json`` says otherwise.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -66,7 +74,9 @@ def read_part_yaml(path: str | Path) -> OwnDataset:
             _plain_word("a split", split): _split_paths(path.parent, split, node)
             for split, node in content["splits"].items()
         }
-        return OwnDataset(name, taxonomy, splits)
+        own = OwnDataset(name, taxonomy, splits)
+        _check_prepared(own)
+        return own
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -107,7 +117,7 @@ def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
         if not paths[key].is_dir():
             raise FileNotFoundError(f"The folder of {key} {paths[key]} does not exist.")
     photos = files_by_stem(paths["images"], IMAGE_SUFFIXES)
-    ids = _listed(paths["list"], paths["images"], photos) if "list" in paths else sorted(photos)
+    ids = _listed(paths["list"], photos) if "list" in paths else sorted(photos)
     lone = sorted(files_by_stem(paths["parts"], (".png",)).keys() - photos.keys())
     if lone and "list" not in paths:
         logger.warning(
@@ -119,21 +129,13 @@ def own_files(paths: dict[str, Path]) -> list[ImageFiles]:
     return list_files(paths["images"], paths["parts"], paths["objects"], ids)
 
 
-def _listed(path: Path, images: Path, photos: Container[str]) -> list[str]:
-    """The ids of a list whose lines are ids, or file names, perhaps with the photos' folder."""
+def _listed(path: Path, photos: Container[str]) -> list[str]:
+    """The ids of a list whose lines are ids or names of photos."""
     lines: dict[str, str] = {}
     for line in read_id_list(path):
         name, image_id = Path(line), line
         if line not in photos and name.suffix.lower() in IMAGE_SUFFIXES:  # not the .c of "a.c"
-            name = name.with_suffix("")
-        if line not in photos:
-            image_id = name.name
-        folders = {(base / name.parent).resolve() for base in (path.parent, images)}
-        if len(name.parts) > 1 and images.resolve() not in folders:
-            raise ValueError(
-                f"{path} has the line {line!r}, which is in another folder than the photos, "
-                f"{images}. A line is the name of one photo of that folder, nothing else."
-            )
+            image_id = name.stem
         if image_id in lines:
             raise ValueError(f"{path} has {lines[image_id]!r} and {line!r}: the same photo twice.")
         lines[image_id] = line
@@ -142,6 +144,14 @@ def _listed(path: Path, images: Path, photos: Container[str]) -> list[str]:
 
 def _load(paths: dict[str, Path], taxonomy: PartTaxonomy, cache: Path) -> list[dict]:
     return load_index(own_files(paths), taxonomy, cache=cache)
+
+
+def _check_prepared(own: OwnDataset) -> None:
+    """ValueError, if maps in the canonical layout were prepared with another meaning."""
+    for paths in own.splits.values():
+        folder = paths["parts"].resolve()
+        if folder.name == "Category_ids":
+            check_taxonomy_file(folder.parent.parent / TAXONOMY_FILE, own.taxonomy)
 
 
 def _taxonomy(content: dict) -> PartTaxonomy:
