@@ -48,14 +48,16 @@ def as_image_size(height: object, width: object, where: str) -> tuple[int, int]:
     return size
 
 
-def encode_masks(segmentations: Sequence, size: tuple[int, int], where: str) -> list[dict]:
+def encode_masks(
+    segmentations: Sequence, size: tuple[int, int], names: Sequence[str]
+) -> list[dict]:
     """The masks of one image as pycocotools' compressed run lengths.
 
     Args:
         segmentations: M, each ``{"size": [H, W], "counts"}`` with the counts as numbers or as
             compressed text; or a list of polygons x, y, x, y, …
         size: (H, W) of the image.
-        where: opens the message, followed by the number of the mask, from 0.
+        names: M, what opens the message about each.
 
     Raises:
         ValueError: no such masks, masks of another size, runs that do not fill the image, polygons
@@ -64,8 +66,7 @@ def encode_masks(segmentations: Sequence, size: tuple[int, int], where: str) -> 
     """
     coding = require("pycocotools.mask", "eval")
     masks, texts = list(segmentations), []
-    for row, segmentation in enumerate(masks):
-        name = f"{where}, mask {row}"
+    for row, (segmentation, name) in enumerate(zip(segmentations, names, strict=True)):
         if isinstance(segmentation, list):
             _check_polygons(segmentation, size, name)
             masks[row] = coding.merge(coding.frPyObjects(segmentation, *size))
@@ -79,14 +80,15 @@ def encode_masks(segmentations: Sequence, size: tuple[int, int], where: str) -> 
             texts.append(row)
         else:
             raise ValueError(f"{name}: counts must be a list or a text, got {counts!r:.60}.")
-    for k, runs in _check_texts([masks[row]["counts"] for row in texts], size, where, texts):
+    found = _check_texts([masks[row]["counts"] for row in texts], size, [names[r] for r in texts])
+    for k, runs in found:
         masks[texts[k]] = coding.frPyObjects(_without_empty(runs, size), *size)
     return masks
 
 
 def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> NDArray[np.uint8]:
     """(H, W) 0 or 1; arguments and errors as :func:`encode_masks`, of a single mask."""
-    masks = encode_masks([segmentation], size, where)
+    masks = encode_masks([segmentation], size, [where])
     return require("pycocotools.mask", "eval").decode(masks[0])
 
 
@@ -124,7 +126,7 @@ def _runs_of_numbers(counts: list, pixels: int, where: str) -> NDArray[np.int64]
 
 
 def _check_texts(
-    texts: Sequence[str | bytes], size: tuple[int, int], where: str, rows: Sequence[int]
+    texts: Sequence[str | bytes], size: tuple[int, int], names: Sequence[str]
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Check compressed run lengths, all of an image at once.
 
@@ -146,7 +148,7 @@ def _check_texts(
     def refuse_if(wrong: NDArray, why: str) -> None:
         if wrong.any():
             k = int(np.argmax(wrong))
-            raise ValueError(f"{where}, mask {rows[k]}: counts {data[k][:40]!r} {why}.")
+            raise ValueError(f"{names[k]}: counts {data[k][:40]!r} {why}.")
 
     refuse_if(lengths == 0, "are empty")
     starts = stops - lengths
@@ -170,7 +172,7 @@ def _check_texts(
     refuse_if(np.minimum.reduceat(runs, begin) < 0, "have a negative run")
     totals = np.add.reduceat(runs, begin)
     for k in np.flatnonzero(totals != pixels):
-        raise _not_filled(f"{where}, mask {rows[k]}", totals[k], pixels)
+        raise _not_filled(names[k], totals[k], pixels)
     empty = runs == 0
     empty[begin] = False
     texts_with = np.flatnonzero(np.logical_or.reduceat(empty, begin))

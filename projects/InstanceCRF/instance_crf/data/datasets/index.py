@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ...entries import as_kind
 from ...files import atomic_path, read_json
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..image_io import upright_size
@@ -272,18 +273,19 @@ def _refuse_broken(problems: list[str], total: int) -> None:
 
 def read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
     """``object_classes.json`` as {image id: {object id: class}}; empty if there is no such file."""
-    if path is None or not path.is_file() or taxonomy.num_objects == 1:
+    if path is None or not path.exists() or taxonomy.num_objects == 1:
         return {}
-    table = read_json(path, dict)
     ids = {name: c for c, name in enumerate(taxonomy.object_names)}
+    table = read_json(path, dict)
     for image, row in table.items():
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}: {image!r} has {row!r}, not {{object id: class name}}.")
-        unknown = [name for name in row.values() if not isinstance(name, str) or name not in ids]
-        if unknown:
-            raise ValueError(
-                f"{path} names the object class {unknown[0]!r}; known: {', '.join(ids)}."
-            )
+        where = f"{path}: image {image!r}"
+        for object_id, name in as_kind(row, dict, where).items():
+            if not object_id.isascii() or not object_id.isdigit() or object_id[0] == "0":
+                raise ValueError(f"{where} has the object id {object_id!r}; ids are 1, 2, 3, ….")
+            if not isinstance(name, str) or name not in ids:
+                raise ValueError(
+                    f"{where} names the object class {name!r:.60}; known: {', '.join(ids)}."
+                )
     return {image: {o: ids[n] for o, n in row.items()} for image, row in table.items()}
 
 

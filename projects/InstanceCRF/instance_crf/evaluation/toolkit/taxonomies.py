@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...data.coco_tables import categories_of, taxonomy_of_categories
 from ...files import read_json
 from ...taxonomies import (
     TAXONOMY_NAMES,
@@ -12,7 +13,6 @@ from ...taxonomies import (
     read_taxonomy,
 )
 from .formats.panoptic import find_json
-from .formats.tables import categories_of, taxonomy_of_categories
 
 __all__ = ["TAXONOMY_NAMES", "find_taxonomy"]
 

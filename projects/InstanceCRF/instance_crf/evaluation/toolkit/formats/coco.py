@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....data.coco_masks import encode_masks
+from ....data.coco_tables import categories_of, check_categories, sizes_of
 from ....entries import (
     as_finite,
     as_flag,
@@ -33,7 +34,6 @@ from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
 from .base import PredictionWriter, only, segment_map_of, write_text
 from .panoptic import coco_categories
-from .tables import categories_of, check_categories, sizes_of
 
 __all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
 
@@ -178,7 +178,9 @@ class _COCOFiles:
     def _masks_and_classes(self, rows: list[dict], kind: str, image_id: str, where: str) -> dict:
         high = self.num_classes[kind]
         classes = [as_whole(r.get("category_id"), f"{where}: category_id", 1, high) for r in rows]
-        masks = encode_masks([r.get("segmentation") for r in rows], self.sizes[image_id], where)
+        segmentations = [row.get("segmentation") for row in rows]
+        names = [f"{where}, mask {number}" for number in range(len(rows))]
+        masks = encode_masks(segmentations, self.sizes[image_id], names)
         return {"masks": masks, "classes": np.array(classes, dtype=np.int64) - 1}
 
 

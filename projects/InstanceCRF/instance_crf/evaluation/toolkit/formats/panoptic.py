@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ....data.coco_tables import BACKGROUND_NAME, categories_of, check_categories, sizes_of
 from ....data.label_io import read_rgb_png
 from ....entries import (
     as_finite,
@@ -46,7 +47,6 @@ from .base import (
     write_png,
     write_text,
 )
-from .tables import BACKGROUND_NAME, categories_of, check_categories, sizes_of
 
 __all__ = [
     "PanopticPredictions",

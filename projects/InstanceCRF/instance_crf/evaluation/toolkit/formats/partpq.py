@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ....data.coco_tables import sizes_of
 from ....data.label_io import read_rgb_png
 from ....entries import as_whole, refuse_repeated, require_keys
 from ....files import inside, read_json
 from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
 from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_png, write_text
-from .tables import sizes_of
 
 __all__ = ["PartPQPredictions", "PartPQWriter", "default_part_ids", "default_scene_ids"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ....data.coco_masks import as_image_size
-from ....entries import as_kind, as_name, as_whole, refuse_repeated, require_keys
-from ....taxonomies.schema import PartTaxonomy
+from ..entries import as_kind, as_name, as_whole, refuse_repeated, require_keys
+from ..taxonomies.schema import PartTaxonomy
+from .coco_masks import as_image_size
 
 __all__ = [
     "BACKGROUND_NAME",
