@@ -178,3 +178,21 @@ def test_a_lock_ends_with_its_process(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     with lock_folder(tmp_path, "training"):
         pass
+
+
+@pytest.mark.parametrize(
+    "text, key", [("a: 1\nb: 2\na: 3\n", "'a'"), ("x:\n  - {train: 1, train: 2}\n", "'train'")]
+)
+def test_a_key_that_comes_twice_is_refused_in_one_line(tmp_path, text, key):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.yaml .*the key {key} comes twice .*line") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_that_are_taken_over_may_be_changed(tmp_path):
+    text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n1: one\n'1': text\n"
+    (tmp_path / "a.yaml").write_text(text)
+    found = read_yaml(tmp_path / "a.yaml")
+    assert found["a"] == {"x": 1, "y": 2} and found["b"] == {"x": 1, "y": 3}
+    assert found[1] == "one" and found["1"] == "text"

@@ -85,15 +85,27 @@ def read_yaml(path: str | os.PathLike) -> Any:
     """What a YAML file holds, in plain values: tags that make Python objects are refused.
 
     Raises:
-        OSError, ValueError: see :func:`read_text`; no YAML; names the file.
+        OSError, ValueError: see :func:`read_text`; no YAML, or a key twice; names the file.
     """
     import yaml
 
+    class UniqueKeys(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor):
+            node, seen = super().compose_mapping_node(anchor), set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if (key.tag, key.value) in seen:
+                        problem = f"the key {key.value!r} comes twice"
+                        raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                    seen.add((key.tag, key.value))
+            return node
+
     text = read_text(path)
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, UniqueKeys)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deeply" if deep else " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML of plain values: {reason}") from None
 
 
