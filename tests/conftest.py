@@ -8,6 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples in every run, so that a run says what the code is worth;
+# pytest --hypothesis-profile=default looks for others.
+settings.register_profile("same", derandomize=True, database=None)
+settings.load_profile("same")
 
 # Read when triton is imported, which some test may do long before those that need it.
 if not torch.cuda.is_available():
