@@ -79,3 +79,10 @@ def test_more_than_8_bits_are_not_cut(tmp_path):
 )
 def test_reduced_size(size, longest, reduced):
     assert reduced_size(size, longest) == reduced
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_more_pixels_than_are_decoded_are_refused_by_name(read, tmp_path):
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ValueError, match=r"huge\.png has more than 178,956,970 pixels"):
+        read(tmp_path / "huge.png")

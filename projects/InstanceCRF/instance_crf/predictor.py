@@ -19,15 +19,16 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 from torch import nn
 
 from . import register
-from .data.image_io import read_image
+from .own_models.images import is_image, read_picture
 from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["PartInstancePredictor"]
 
-ImageLike = np.ndarray | str | os.PathLike
+ImageLike = np.ndarray | Image.Image | str | os.PathLike
 
 
 class PartInstancePredictor:
@@ -89,6 +90,7 @@ class PartInstancePredictor:
             taxonomy = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("taxonomy")
         model = build_model(cfg)
         load_weights(model, cfg.MODEL.WEIGHTS)
+        _check_finite(model, cfg.MODEL.WEIGHTS)
         return {
             "model": model,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
@@ -101,7 +103,8 @@ class PartInstancePredictor:
     def __call__(self, images: ImageLike | Iterable[ImageLike]) -> dict | list[dict]:
         """
         Args:
-            images: one image or several: (H, W, 3) uint8 arrays in BGR order, or file names.
+            images: one image or several: (H, W, 3) uint8 arrays in BGR order, Pillow images, or
+                file names.
 
         Returns:
             The model's output for one image; a list of them for several. All maps and boxes are
@@ -110,7 +113,7 @@ class PartInstancePredictor:
         Raises:
             FileNotFoundError, ValueError: a file is missing or unreadable, an array is no image.
         """
-        if isinstance(images, ImageLike):
+        if is_image(images):
             return next(self.predict([images]))
         return list(self.predict(images))
 
@@ -126,12 +129,15 @@ class PartInstancePredictor:
 
     def _read(self, image: ImageLike) -> tuple[np.ndarray, dict[str, str]]:
         """(H, W, 3) RGB of its own memory, and the ``file_name`` where there is one."""
-        if not isinstance(image, np.ndarray):
-            return read_image(image), {"file_name": os.fspath(image)}
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        if not isinstance(image, np.ndarray | torch.Tensor):
+            rgb, path = read_picture(image)
+            return rgb, {} if path is None else {"file_name": os.fspath(path)}
+        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not is_array or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            kind = "an array" if isinstance(image, np.ndarray) else "a tensor"
             raise ValueError(
-                "An image must be a (H, W, 3) uint8 array in BGR order, or a file name; got "
-                f"an array {image.shape} {image.dtype}."
+                "An image must be a (H, W, 3) uint8 array in BGR order, a Pillow image, or a file "
+                f"name; got {kind} {tuple(image.shape)} {image.dtype}."
             )
         # Always a copy: whoever reads a video may fill the array anew.
         return image[:, :, ::-1].copy(), {}
@@ -140,9 +146,25 @@ class PartInstancePredictor:
         """The model's input dict of one image."""
         height, width = rgb.shape[:2]
         image = np.ascontiguousarray(rgb if self.image_format == "RGB" else rgb[:, :, ::-1])
-        resized = self.resize.get_transform(image).apply_image(image)
+        resize = self.resize.get_transform(image)
+        resize.new_h, resize.new_w = max(1, resize.new_h), max(1, resize.new_w)  # of thin images
+        resized = resize.apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": height, "width": width, **name}
+
+
+def _check_finite(model: nn.Module, file_name: str) -> None:
+    """
+    Raises:
+        ValueError: weights that are NaN or infinite: a detector with such just finds nothing.
+    """
+    wrong = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
+    if wrong:
+        raise ValueError(
+            f"{file_name} has {len(wrong)} weights with numbers that are not finite (NaN or "
+            f"infinite), the first is {wrong[0]}: its training has diverged. Use an earlier "
+            "checkpoint, or train with a lower SOLVER.BASE_LR."
+        )
 
 
 def load_weights(model: nn.Module, file_name: str) -> None:

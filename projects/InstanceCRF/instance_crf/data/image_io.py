@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,20 +23,16 @@ def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a readable image, more than 8 bits, an unknown format; names the file.
+        ValueError: not a readable image, too many pixels, more than 8 bits, an unknown format;
+            names the file.
     """
     if format not in ("RGB", "BGR"):
         raise ValueError(f"{file_name} is wanted as {format!r}; the format is 'RGB' or 'BGR'.")
-    try:
-        with Image.open(file_name) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            mode = image.mode
-            image = image.convert("RGB")
-            pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {file_name}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {file_name}: {error}. Copy it again.") from error
+    with _open_image(file_name) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        mode = image.mode
+        image = image.convert("RGB")
+        pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
     check_depth(mode, str(file_name))
     return pixels.reshape(image.height, image.width, 3)
 
@@ -51,19 +49,29 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """(H, W) of a photo as it will be read, that is after its EXIF rotation. Reads the header only.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a readable image.
+        FileNotFoundError, ValueError: no such file; not a readable image, too many pixels.
     """
+    with _open_image(path) as image:
+        width, height = image.size
+        # Only formats that carry EXIF pay for parsing it.
+        if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+            width, height = height, width
+    return height, width
+
+
+@contextmanager
+def _open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """Errors of opening and of decoding name the file."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            # Only formats that carry EXIF pay for parsing it.
-            if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"Image not found: {path}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's
+        raise ValueError(f"{path} has more than {most:,} pixels: reduce it first.") from None
+    except Exception as error:  # of all kinds, at broken files
         raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
-    return height, width
 
 
 def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
