@@ -142,7 +142,12 @@ def test_a_photo_that_fails(folder, capsys):
     assert status == 1 and content["photographs"] == ["two"] and content["people"] == 2
     [(photo, reason)] = content["failed"].items()
     assert photo.endswith("one.png") and "one" in reason
-    assert "1 of 2 photos not compared" in capsys.readouterr().err
+    Image.new("1", (20_000, 10_000)).save(folder / "photos/one.png")
+    status, content = run(folder, "--no-ablation")
+    assert status == 1 and content["photographs"] == ["two"]
+    [(photo, reason)] = content["failed"].items()
+    assert reason.startswith(f"{photo} has more than")
+    assert capsys.readouterr().err.count("1 of 2 photos not compared") == 2
     assert "## Not compared" in (folder / "out/comparison.md").read_text()
     # A truth of another size adds nothing to any row.
     Image.fromarray(np.ones((4, 4), np.uint8)).save(folder / "truth/two_persons.png")

@@ -96,11 +96,13 @@ def test_parse(saved, capsys):
 def test_what_was_not_done_is_listed(saved, capsys):
     (saved / "parts/bob.png").unlink()
     (saved / "photos/cat.png").write_bytes(b"junk")
+    (saved / "photos/._ann.png").write_bytes(b"what macOS leaves on foreign disks")
+    Image.new("1", (20_000, 10_000)).save(saved / "photos/dan.png")
     assert main(arguments(saved)) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith("1 images done;")
-    *_, title, bob, cat = printed.err.splitlines()
-    assert title == "2 not done:"
+    *_, title, bob, cat, dan = printed.err.splitlines()
+    assert title == "3 not done:" and "dan.png has more than" in dan
     assert "bob.png" in bob and str(saved / "parts") in bob
     assert cat.strip().startswith(f"Cannot read the image {saved / 'photos/cat.png'}")
     assert {path.stem for path in (saved / "out").glob("*.json")} == {"ann", "settings"}

@@ -97,8 +97,9 @@ def write_parts(path: Path, result: PartInstances) -> None:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """(H, W, 3) uint8 RGB, in the format that the suffix names."""
     with atomic_path(path) as temporary:
-        # As JPEG without subsampling: outlines are thin and colourful.
-        Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
+        # As JPEG without subsampling: outlines are thin and colourful. As PNG three times as fast
+        # as by default, and a sixth larger.
+        Image.fromarray(picture).save(temporary, quality=92, subsampling=0, compress_level=3)
 
 
 def write_json(path: Path, content: dict) -> None:
