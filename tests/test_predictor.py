@@ -216,7 +216,7 @@ def test_diverged_weights_are_called_so(cfg, tmp_path, part):
     state = torch.load(cfg.MODEL.WEIGHTS)["model"]
     key = next(k for k in state if k.startswith(part) and k.endswith("weight"))
     torch.save({"model": {**state, key: state[key] * torch.nan}}, tmp_path / "diverged.pth")
-    with pytest.raises(ValueError, match=rf"diverged\.pth has 1 .*{key}: its training has diverged"):
+    with pytest.raises(ValueError, match=rf"diverged\.pth has 1 .*{key}: its training"):
         PartInstancePredictor(with_weights(cfg, tmp_path / "diverged.pth"))
 
 

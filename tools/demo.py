@@ -33,6 +33,7 @@ from instance_crf.config import check_datasets, load_config
 from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
 from instance_crf.data.parallel import print_beside_bar
+from instance_crf.files import check_writable
 from instance_crf.own_models.batch import describe_error
 from instance_crf.predictor import PartInstancePredictor
 from instance_crf.program import run_program
@@ -173,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     files = find_images(args.input)
     check_result_names(files, args.output, RESULTS)
+    check_writable(args.output, folder=True)
     instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)

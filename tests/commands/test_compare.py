@@ -156,6 +156,14 @@ def test_a_photo_that_fails(folder, capsys):
     assert "The truth is (4, 4), the image (48, 64)" in capsys.readouterr().err
 
 
+def test_an_output_that_cannot_be_written_is_refused_at_once(folder):
+    (folder / "out").touch()
+    os.remove(folder / "boxes.json")  # not looked at
+    with pytest.raises(OSError, match="cannot be written: Not a directory") as raised:
+        run(folder)
+    assert raised.value.filename == str(folder / "out")
+
+
 def test_which_photos(folder, capsys):
     os.remove(folder / "truth/one_persons.png")
     status, content = run(folder, "--no-ablation")

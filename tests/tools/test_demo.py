@@ -132,6 +132,22 @@ def test_inputs_that_name_nothing_are_refused(photos, tmp_path):
         run(photos / "absent.jpg", tmp_path / "out", [])
 
 
+def test_results_that_cannot_be_written_are_named(photos, tmp_path, opts, request):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(OSError, match="cannot be written: Not a directory") as raised:
+            run(photos, path, ["MODEL.WEIGHTS", "not looked at"])
+        assert raised.value.filename == str(path)
+    (tmp_path / "out/tall.png").mkdir(parents=True)
+    with pytest.raises(OSError, match="cannot be written: Is a directory") as raised:
+        run(photos, tmp_path / "out", opts)
+    assert raised.value.filename == str(tmp_path / "out/tall.png")
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError, match="cannot be written"):
+        run(photos, tmp_path / "full", opts)
+    assert not list((tmp_path / "full").iterdir())
+
+
 def test_results_never_overwrite(photos, tmp_path):
     with pytest.raises(ValueError, match="lies in the --output folder"):
         run(photos, photos, [])

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ..data.image_io import at_most, reduced_size, sample_labels
 from ..evaluation.toolkit.person_pictures import draw_people, number_truth
 from ..extras import require
-from ..files import atomic_path
+from ..results.files import write_picture
 from ..taxonomies import PartTaxonomy
 from .join import Problem
 from .methods import FACTORED, JOINT
@@ -123,6 +121,5 @@ class SketchBook:
             return False
         titles = ["boxes", "Q's parts", *columns, "truth"]
         sheet = make_sheet(lines, titles, row_titles=names, legend=self._heap[0][2].taxonomy)
-        with atomic_path(path) as temporary:
-            Image.fromarray(sheet).save(temporary)
+        write_picture(path, sheet)
         return True
