@@ -292,9 +292,8 @@ def _largest_resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
     step = max(1, _NUMBERS_AT_A_TIME // (size[0] * size[1]))
     for start in range(0, len(maps), step):
         value, which = resize_maps(maps[start : start + step], size).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        index = torch.where(better, which + start, index)
+        torch.where(value > best, which.add_(start), index, out=index)
+        torch.maximum(best, value, out=best)
     return best, index
 
 
