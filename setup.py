@@ -13,33 +13,37 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = "projects/InstanceCRF"
 README = ROOT / "README.md"
 
+
+def at_least(*names: str) -> list[str]:
+    """Of each package what the requirements files say, but for the upper bound."""
+    return [f"{name}>={LEAST[name]}" for name in names]
+
+
+# The lines "name>=least,<most" of the files that `make install` installs.
+LEAST = {}
+for file in ("requirements.txt", "requirements-dev.txt"):
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, _, versions = line.partition(">=")
+            LEAST[name] = versions.partition(",")[0]
+
 # The CRF, the losses, PartInstances, and the evaluation of saved label maps.
-CORE = ["torch>=2.4", "numpy>=1.26", "scipy>=1.11", "numba>=0.60", "Pillow>=10.1"]
+CORE = at_least("torch", "numpy", "scipy", "numba", "Pillow")
 # Run-length encoded masks, curves, progress bars.
-EVAL = ["pycocotools>=2.0.8", "matplotlib>=3.8", "tqdm>=4.66"]
+EVAL = at_least("pycocotools", "matplotlib", "tqdm")
 # Pictures of labellings, synthetic people.
-VIZ = ["opencv-python-headless>=4.9"]
+VIZ = at_least("opencv-python-headless")
 # What Detectron2 needs, and the data sets.
 TRAIN = [
     *EVAL,
     *VIZ,
-    "torchvision>=0.19",
-    "PyYAML>=6.0",
-    "fvcore>=0.1.5.post20221221",
-    "iopath>=0.1.9",
-    "yacs>=0.1.8",
-    "omegaconf>=2.1",
-    "hydra-core>=1.1",
-    "cloudpickle>=2.2",
-    "packaging>=23",
-    "tabulate>=0.9",
-    "termcolor>=2.3",
-    "tensorboard>=2.15",
+    *at_least("torchvision", "PyYAML", "fvcore", "iopath", "yacs", "omegaconf", "hydra-core"),
+    *at_least("cloudpickle", "packaging", "tabulate", "termcolor", "tensorboard"),
 ]
 # Libraries whose models one may bring; none is imported before a model of it is used.
-LIBRARIES = ["transformers>=4.56", "onnxruntime>=1.18", "supervision>=0.27"]
-MODELS = [*EVAL, *VIZ, "torchvision>=0.19", *LIBRARIES]
-DEV = ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "onnx>=1.16", *LIBRARIES]
+LIBRARIES = at_least("transformers", "onnxruntime", "supervision")
+MODELS = [*EVAL, *VIZ, *at_least("torchvision"), *LIBRARIES]
+DEV = [*at_least("pytest", "hypothesis", "ruff", "onnx"), *LIBRARIES]
 
 setup(
     name="instance-crf",

@@ -6,11 +6,15 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from instance_crf.files import (
     InUseError,
     atomic_path,
+    check_writable,
     inside,
     lock_folder,
     read_json,
@@ -109,6 +113,47 @@ def test_an_error_of_writing_names_the_file(tmp_path):
     with pytest.raises(OSError) as raised, atomic_path(path / "below"):
         pass
     assert str(path) in raised.value.filename
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".txt", ".figure.png"])
+def test_every_library_that_fails_to_write_names_the_file(tmp_path, suffix, full_disk):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    path = tmp_path / f"a{suffix}"
+    path.write_text("old")
+    with pytest.raises(OSError, match="cannot be written: ") as raised, atomic_path(path) as name:
+        if suffix == ".npy":
+            np.save(name, noise)
+        elif suffix == ".txt":
+            name.write_text(str(noise.tolist()))
+        elif suffix == ".figure.png":
+            figure = Figure(figsize=(20, 20))
+            figure.subplots().plot([1, 3, 2])
+            figure.savefig(name, format="png")
+        else:
+            Image.fromarray(noise).save(name)
+    assert raised.value.filename == str(path)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == [path.name]
+
+
+def test_whether_it_can_be_written_is_asked_before(tmp_path, request):
+    (tmp_path / "file").write_text("old")
+    for path, folder in (("file", False), ("new/file", False), ("new", True), ("a/b", True)):
+        check_writable(tmp_path / path, folder=folder)
+    assert sorted(os.listdir(tmp_path)) == ["a", "file", "new"]
+    assert (tmp_path / "file").read_text() == "old" and not os.listdir(tmp_path / "new")
+    for path, folder, reason in (
+        ("file", True, "Not a directory"),
+        ("file/below", True, "Not a directory"),
+        ("file/below", False, "Not a directory"),
+        ("new", False, "Is a directory"),
+    ):
+        with pytest.raises(OSError, match=f"cannot be written: {reason}") as raised:
+            check_writable(tmp_path / path, folder=folder)
+        assert raised.value.filename == str(tmp_path / path)
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError, match="cannot be written") as raised:
+        check_writable(tmp_path / "new/file")
+    assert raised.value.filename == str(tmp_path / "new/file")
 
 
 def test_an_error_about_another_file_stays(tmp_path):

@@ -88,7 +88,7 @@ def test_results_know_their_picture_and_what_parts_are_called(predictor, tmp_pat
     assert bare(bgr)["part_instances"].taxonomy is None
 
 
-@pytest.mark.parametrize("size", [(70, 50), (33, 120), (160, 160), (5, 7)])
+@pytest.mark.parametrize("size", [(70, 50), (33, 120), (160, 160), (5, 7), (1, 700), (700, 1)])
 def test_results_have_the_images_own_size(predictor, size):
     output = predictor(photo(*size))
     assert output["part_instances"].image_size == size
@@ -156,11 +156,24 @@ def test_the_model_is_in_evaluation_mode_and_the_taxonomy_known(predictor):
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
+        torch.zeros(4, 4, 3, dtype=torch.uint8),
+        torch.zeros(3, 4, 4),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(predictor, image):
-    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 array in BGR"):
-        predictor(image)
+def test_what_is_no_image_is_refused(predictor, image):
+    for images in (image, [image]):
+        with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 array in BGR"):
+            predictor(images)
+
+
+def test_pillow_images_are_rgb(predictor):
+    bgr = photo(50, 60)
+    image = Image.fromarray(bgr[:, :, ::-1])
+    for given in (image, [image], [image.convert("RGBA")]):
+        found = predictor(given)
+        found = found[0] if isinstance(given, list) else found
+        assert torch.equal(found["sem_seg"], predictor(bgr)["sem_seg"])
+        assert np.array_equal(found["part_instances"].image, bgr[:, :, ::-1])
 
 
 def test_unreadable_files_are_named(predictor, tmp_path):
@@ -196,6 +209,29 @@ def test_weights_must_be_there_and_fit(cfg, tmp_path):
     torch.save({"model": {**state, key: torch.zeros(1, 2, 3, 4)}}, other)
     with pytest.raises(ValueError, match=rf"{key}: .*1, 2, 3, 4.* in the file"):
         PartInstancePredictor(with_weights(cfg, other))
+
+
+@pytest.mark.parametrize("part", ["part_head", "roi_heads"])
+def test_diverged_weights_are_called_so(cfg, tmp_path, part):
+    state = torch.load(cfg.MODEL.WEIGHTS)["model"]
+    key = next(k for k in state if k.startswith(part) and k.endswith("weight"))
+    torch.save({"model": {**state, key: state[key] * torch.nan}}, tmp_path / "diverged.pth")
+    with pytest.raises(ValueError, match=rf"diverged\.pth has 1 .*{key}: its training"):
+        PartInstancePredictor(with_weights(cfg, tmp_path / "diverged.pth"))
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_numbers_that_are_not_finite_are_refused(cfg, tmp_path, crf):
+    """Of one image: what is not black overflows."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.INSTANCE_CRF.ENABLED = crf
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0] * 3, [1e-38] * 3
+    predictor, black = PartInstancePredictor(cfg), np.zeros((40, 50, 3), np.uint8)
+    predictor(black)
+    Image.fromarray(black + 200).save(tmp_path / "bright.png")
+    with pytest.raises(ValueError, match=r"part scores of .*bright\.png are not finite"):
+        predictor([black, tmp_path / "bright.png"])
 
 
 def test_wrong_settings_are_refused(predictor):

@@ -27,6 +27,7 @@ from instance_crf.evaluation import Parsing, export_predictions
 from instance_crf.taxonomies.schema import PartTaxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 LIGHT = {"torch", "numpy", "scipy", "numba", "pillow"}
 ABSENT = (
     *("detectron2", "torchvision", "cv2", "pycocotools", "matplotlib", "tqdm", "yaml", "fvcore"),
@@ -70,12 +71,8 @@ def test_requirements_files_agree_with_the_extras(setup_arguments):
     extras = setup_arguments["extras_require"]
     everything = lower_bounds([*setup_arguments["install_requires"], *extras["train"]])
     listed = lower_bounds((ROOT / "requirements.txt").read_text().splitlines())
-    by_hand = {"torch", "torchvision"}  # make install asks for both in one command
     to_build = {"setuptools", "wheel"}
-    assert listed.keys() - to_build == everything.keys() - by_hand
-    assert {name: listed[name] for name in everything.keys() - by_hand} == {
-        name: version for name, version in everything.items() if name not in by_hand
-    }
+    assert {name: listed[name] for name in listed.keys() - to_build} == everything
     developers = (ROOT / "requirements-dev.txt").read_text().splitlines()
     assert lower_bounds(developers) == lower_bounds(extras["dev"])
 
@@ -107,7 +104,7 @@ def build_wheel(folder):
     """The wheel of a copy of the sources; the tree is left as it is."""
     source = folder / "source"
     source.mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", *REQUIREMENTS):
         shutil.copy(ROOT / name, source)
     package = "projects/InstanceCRF/instance_crf"
     ignored = shutil.ignore_patterns("__pycache__")

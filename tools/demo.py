@@ -5,7 +5,8 @@
         --input photo.jpg folder/ 'holiday/*.jpg' --output output/photos \\
         --opts MODEL.WEIGHTS output/demo/model_final.pth
 
-For ``photo.jpg`` it writes ``photo.png`` (input with detections, part segmentation, part instances
+A photo that cannot be done is named, the others go on; the exit status is then 1. For
+``photo.jpg`` it writes ``photo.png`` (input with detections, part segmentation, part instances
 side by side), ``photo_parts.png`` (palette PNG of part ids, 0 background), ``photo_objects.png``
 (object ids; 0 none, also where a part is nobody's) and ``photo.json`` (objects and segments with
 names and scores; a segment is where the two maps have its ``part_id`` and its ``instance_id``).
@@ -31,6 +32,9 @@ import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
+from instance_crf.data.parallel import print_beside_bar
+from instance_crf.files import check_writable
+from instance_crf.own_models.batch import describe_error
 from instance_crf.predictor import PartInstancePredictor
 from instance_crf.program import run_program
 from instance_crf.results.files import (
@@ -79,22 +83,46 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+class Failures(list):
+    """Why files were not done, one line each; printed when it happens."""
+
+    def add(self, path: Path, error: Exception) -> None:
+        self.append(describe_error(path, error))
+        print_beside_bar(self[-1])
+
+
 def read_batches(
-    files: Sequence[Path], batch_size: int, unreadable: list[str]
+    files: Sequence[Path], batch_size: int, failed: Failures
 ) -> Iterator[list[tuple[Path, np.ndarray]]]:
-    """Batches of (file, (H, W, 3) RGB); what cannot be read is reported in ``unreadable``."""
+    """Batches of (file, (H, W, 3) RGB), without what cannot be read."""
     batch = []
     for path in files:
         try:
             batch.append((path, read_image(path)))
-        except (FileNotFoundError, ValueError) as error:
-            unreadable.append(str(error))
-            tqdm.write(str(error), file=sys.stderr)
+        except (FileNotFoundError, ValueError, MemoryError) as error:
+            failed.add(path, error)
         if len(batch) == batch_size:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+def predict(
+    predictor: PartInstancePredictor, batch: list[tuple[Path, np.ndarray]], failed: Failures
+) -> Iterator[tuple[Path, np.ndarray, dict[str, Any]]]:
+    """(file, image, output), without what the model cannot do; the rest of its batch goes on."""
+    try:
+        outputs = predictor([image[:, :, ::-1] for _, image in batch])
+    except (ValueError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's of memory
+        if len(batch) == 1:
+            failed.add(batch[0][0], error)
+        else:
+            for one in batch:
+                yield from predict(predictor, [one], failed)
+        return
+    for (path, image), output in zip(batch, outputs, strict=True):
+        yield path, image, output
 
 
 def write_results(
@@ -135,17 +163,18 @@ def write_evidence(
     found = len(output["detections"])
     if person > found:
         message = f"{path}: {found} detections, so there is no evidence for detection {person}"
-        tqdm.write(message, file=sys.stderr)
+        print_beside_bar(message)
         return
     sheet = draw_evidence(image, output, person, stride=stride)
     write_picture(folder / f"{path.stem}_evidence.png", sheet)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 1 if a file could not be read."""
+    """Returns the exit status: 1 if a file was not done."""
     args = parse_args(argv)
     files = find_images(args.input)
     check_result_names(files, args.output, RESULTS)
+    check_writable(args.output, folder=True)
     instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)
@@ -155,20 +184,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     predictor = PartInstancePredictor(cfg, batch_size=args.batch_size)
     model = predictor.model
     model.keep_evidence = model.keep_whose = person is not None
-    unreadable: list[str] = []
+    failed = Failures()
     with tqdm(total=len(files), unit="image") as progress:
-        for batch in read_batches(files, args.batch_size, unreadable):
-            outputs = predictor([image[:, :, ::-1] for _, image in batch])
-            for (path, image), output in zip(batch, outputs, strict=True):
+        for batch in read_batches(files, args.batch_size, failed):
+            for path, image, output in predict(predictor, batch, failed):
                 write_results(args.output, path, image, output, predictor.taxonomy)
                 if person:
                     stride = model.identity_head.stride
                     write_evidence(args.output, path, image, output, person, stride)
                 progress.update()
-    print(f"{len(files) - len(unreadable)} images done, results in {args.output}")
-    if unreadable:
-        print("not readable:\n  " + "\n  ".join(unreadable), file=sys.stderr)
-    return 1 if unreadable else 0
+    print(f"{len(files) - len(failed)} images done, results in {args.output}")
+    if failed:
+        print(f"{len(failed)} not done:\n  " + "\n  ".join(failed), file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ from instance_crf.evaluation.toolkit.photographs import (
     find_photographs,
     read_photograph,
 )
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, check_writable
 from instance_crf.own_models.rules import (
     NEAREST,
     SIMPLE_RULES,
@@ -77,6 +77,7 @@ from instance_crf.own_models.rules import (
     by_centre,
 )
 from instance_crf.program import run_program
+from instance_crf.results.files import write_picture
 from instance_crf.structures import PartInstances
 from instance_crf.visualization import (
     draw_detections,
@@ -324,13 +325,14 @@ def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
         names.append(photo.name)
     titles = ["photograph", *(row.name for row in columns), "truth"]
     path = args.output / "photographs.png"
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), make_sheet(lines, titles, row_titles=names)[..., ::-1])
+    write_picture(path, make_sheet(lines, titles, row_titles=names))
     return path
 
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Evaluate, print, write; returns the rows of results.json."""
+    if args.output:
+        check_writable(args.output, folder=True)
     photographs = find_photographs(args.folder)
     every = make_rows()
     chosen = [row for row in every if row.group in args.rows]

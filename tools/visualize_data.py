@@ -26,15 +26,15 @@ from detectron2.data import (
     build_detection_train_loader,
     detection_utils,
 )
-from PIL import Image
 from tqdm import tqdm
 
 import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.image_io import read_image
 from instance_crf.data.mapper import PartInstanceMapper
-from instance_crf.files import atomic_path
+from instance_crf.files import check_writable
 from instance_crf.program import run_program
+from instance_crf.results.files import write_picture
 from instance_crf.taxonomies.listing import format_table
 from instance_crf.taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from instance_crf.visualization import (
@@ -151,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         print(legend_text(names[0]))
         if args.output is None:
             return
+    check_writable(args.output, folder=True)
     total = args.num
     if cfg is None:
         total = len(DatasetCatalog.get(args.dataset)) if taxonomy_of(args.dataset) else 0
@@ -159,12 +160,10 @@ def main(argv: list[str] | None = None) -> None:
         check_datasets(cfg)
         from_files = args.source == "annotation"
         pictures = pictures_of_records(names) if from_files else pictures_of_loader(cfg)
-    args.output.mkdir(parents=True, exist_ok=True)
     written = 0
     for stem, row in tqdm(islice(pictures, args.num), total=min(args.num, total), unit="image"):
         sheet = make_sheet([row], TITLES[: len(row)], legend=legend)
-        with atomic_path(args.output / f"{stem}.png") as temporary:
-            Image.fromarray(sheet).save(temporary)
+        write_picture(args.output / f"{stem}.png", sheet)
         written += 1
     print(f"{written} pictures in {args.output}")
 

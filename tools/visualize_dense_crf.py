@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from instance_crf.crf import DenseCRF, Gaussian
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, check_writable
 from instance_crf.program import run_program
 from instance_crf.visualization import make_sheet, palette_image
 
@@ -62,6 +62,7 @@ def accuracy(labels: Tensor, truth: Tensor) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    check_writable(args.output)
     people, crf = SyntheticPeople("moderate", tuple(args.size)), DenseCRF(KERNELS)
     rows, captions = [], []
     for index in args.scenes:
@@ -77,9 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         captions.append(f"pixels right (of people): {numbers}")
         print(f"scene {index}: {captions[-1]}")
     sheet = Image.fromarray(make_sheet(rows, TITLES, legend=TAXONOMY, row_titles=captions))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(args.output) as temporary:
-        sheet.quantize(256).save(temporary, optimize=True)
+        sheet.quantize(256).save(temporary, "PNG", optimize=True)
     return 0
 
 

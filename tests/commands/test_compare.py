@@ -142,13 +142,26 @@ def test_a_photo_that_fails(folder, capsys):
     assert status == 1 and content["photographs"] == ["two"] and content["people"] == 2
     [(photo, reason)] = content["failed"].items()
     assert photo.endswith("one.png") and "one" in reason
-    assert "1 of 2 photos not compared" in capsys.readouterr().err
+    Image.new("1", (20_000, 10_000)).save(folder / "photos/one.png")
+    status, content = run(folder, "--no-ablation")
+    assert status == 1 and content["photographs"] == ["two"]
+    [(photo, reason)] = content["failed"].items()
+    assert reason.startswith(f"{photo} has more than")
+    assert capsys.readouterr().err.count("1 of 2 photos not compared") == 2
     assert "## Not compared" in (folder / "out/comparison.md").read_text()
     # A truth of another size adds nothing to any row.
     Image.fromarray(np.ones((4, 4), np.uint8)).save(folder / "truth/two_persons.png")
     shutil.rmtree(folder / "out")
     assert run(folder, "--no-ablation") == (1, None)
     assert "The truth is (4, 4), the image (48, 64)" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(folder):
+    (folder / "out").touch()
+    os.remove(folder / "boxes.json")  # not looked at
+    with pytest.raises(OSError, match="cannot be written: Not a directory") as raised:
+        run(folder)
+    assert raised.value.filename == str(folder / "out")
 
 
 def test_which_photos(folder, capsys):

@@ -96,11 +96,13 @@ def test_parse(saved, capsys):
 def test_what_was_not_done_is_listed(saved, capsys):
     (saved / "parts/bob.png").unlink()
     (saved / "photos/cat.png").write_bytes(b"junk")
+    (saved / "photos/._ann.png").write_bytes(b"what macOS leaves on foreign disks")
+    Image.new("1", (20_000, 10_000)).save(saved / "photos/dan.png")
     assert main(arguments(saved)) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith("1 images done;")
-    *_, title, bob, cat = printed.err.splitlines()
-    assert title == "2 not done:"
+    *_, title, bob, cat, dan = printed.err.splitlines()
+    assert title == "3 not done:" and "dan.png has more than" in dan
     assert "bob.png" in bob and str(saved / "parts") in bob
     assert cat.strip().startswith(f"Cannot read the image {saved / 'photos/cat.png'}")
     assert {path.stem for path in (saved / "out").glob("*.json")} == {"ann", "settings"}
@@ -201,6 +203,19 @@ def test_wrong_values_end_in_one_line(saved, more, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
     assert not (saved / "out").exists()
+
+
+def test_results_that_cannot_be_written_end_in_one_line(saved, request, capsys):
+    (saved / "file").touch()
+    argv = arguments(saved, output="file")
+    argv[argv.index("--parts") + 1] = "not looked at"
+    assert main(argv) == 1
+    line = f"error: {saved / 'file'}: cannot be written: Not a directory\n"
+    assert capsys.readouterr().err == line
+    request.getfixturevalue("full_disk")
+    assert main(arguments(saved, output="full")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {saved / 'full'}") and "cannot be written" in error
 
 
 def test_given_parts_are_not_overwritten(saved, capsys):

@@ -110,3 +110,10 @@ def test_a_picture_that_claims_to_be_huge(tmp_path):
 )
 def test_reduced_size(size, longest, reduced):
     assert reduced_size(size, longest) == reduced
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_more_pixels_than_are_decoded_are_refused_by_name(read, tmp_path):
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ValueError, match=r"huge\.png has more than 178,956,970 pixels"):
+        read(tmp_path / "huge.png")

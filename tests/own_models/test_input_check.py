@@ -160,3 +160,28 @@ def test_the_detectors_of_libraries_do(file, photos, tmp_path):
     detector = load_detector(f"coco:{tmp_path}/boxes.json")
     check = check_input(load(file, range="0-1"), detector, [tmp_path / name for name in names])
     assert check.verdict() == "range -1-1"
+
+
+def test_photos_that_cannot_be_read_are_named_and_the_others_count(file, photos, tmp_path, capsys):
+    for i, picture in enumerate(photos[0]):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    boxes = {str(i): {"boxes": box.tolist(), "scores": [0.9]} for i, box in enumerate(photos[1])}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    argv = ["check", str(tmp_path), "--parts", f"onnx:{file}", "--option", "kind=logits"]
+    argv += ["--option", "size=80"]
+    argv += ["--option", "range=-1-1", "--detector", f"coco:{tmp_path}/boxes.json"]
+    (tmp_path / "names.json").write_text(json.dumps(PARTS.to_dict()))
+    argv += ["--taxonomy", f"{tmp_path}/names.json"]
+    assert main(argv) == 0
+    expected = capsys.readouterr().out
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:99])
+    assert main(argv) == 1
+    printed = capsys.readouterr()
+    assert printed.out == expected
+    for words in ("huge.png has more than", "cut.png", "2 of 8 photos not checked"):
+        assert words in printed.err
+    for picture in tmp_path.glob("?.png"):
+        picture.unlink()
+    assert main(argv) == 1
+    assert "\n0 photos with people are too few" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from instance_crf.data.label_io import palette_of, read_object_map, read_part_map
+from instance_crf.results.files import write_picture
 
 DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 
@@ -150,3 +151,11 @@ def test_a_failure_leaves_no_json_that_vouches_for_other_maps(small, people, tmp
     assert not (tmp_path / "a.json").exists()
     assert (tmp_path / "a.png").read_bytes() != before
     assert not [path for path in Path(tmp_path).iterdir() if path.name.startswith(".tmp")]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_on_a_full_disk_is_an_error(tmp_path, name, full_disk):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    with pytest.raises(OSError, match="cannot be written") as raised:
+        write_picture(tmp_path / name, noise)
+    assert raised.value.filename == str(tmp_path / name) and names_in(tmp_path) == []

@@ -93,9 +93,59 @@ def test_unreadable_files_are_named_and_the_others_done(photos, tmp_path, opts, 
     assert not list((tmp_path / "out").glob("broken*"))
 
 
+def test_thin_pictures_are_done_and_hidden_files_left_out(photos, tmp_path, opts):
+    for name, size in (("flat", (1, 700)), ("upright", (700, 1))):
+        Image.fromarray(np.full((*size, 3), 99, np.uint8)).save(photos / f"{name}.png")
+    (photos / "._wide.jpg").write_bytes(b"what macOS leaves on foreign disks")
+    assert run(photos, tmp_path / "out", opts, "--show-evidence", "1") == 0
+    assert read_part_map(tmp_path / "out/flat_parts.png").shape == (1, 700)
+    assert {p.stem for p in (tmp_path / "out").glob("*.json")} == {
+        "wide",
+        "tall",
+        "flat",
+        "upright",
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_picture_that_cannot_be_done_does_not_stop_the_others(
+    photos, tmp_path, opts, batch_size, capsys
+):
+    """One has too many pixels, and in all that are not black the network's numbers overflow."""
+    Image.new("1", (20_000, 10_000)).save(photos / "huge.png")
+    for name in ("a", "z"):
+        Image.new("RGB", (40, 50)).save(photos / f"{name}.png")
+    wild = ["MODEL.PIXEL_MEAN", "[0.,0.,0.]", "MODEL.PIXEL_STD", "[1e-38,1e-38,1e-38]"]
+    assert run(photos, tmp_path / "out", [*opts, *wild], "--batch-size", str(batch_size)) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("2 images done")
+    *_, title, first, second, third = printed.err.splitlines()
+    assert title == "3 not done:"
+    told = {"huge.png": "has more than 178", "tall.png": "has diverged", "wide.jpg": "has diverged"}
+    for name, reason in told.items():
+        assert any(f"{photos / name}" in line and reason in line for line in (first, second, third))
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "z"}
+
+
 def test_inputs_that_name_nothing_are_refused(photos, tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.jpg names no image"):
         run(photos / "absent.jpg", tmp_path / "out", [])
+
+
+def test_results_that_cannot_be_written_are_named(photos, tmp_path, opts, request):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(OSError, match="cannot be written: Not a directory") as raised:
+            run(photos, path, ["MODEL.WEIGHTS", "not looked at"])
+        assert raised.value.filename == str(path)
+    (tmp_path / "out/tall.png").mkdir(parents=True)
+    with pytest.raises(OSError, match="cannot be written: Is a directory") as raised:
+        run(photos, tmp_path / "out", opts)
+    assert raised.value.filename == str(tmp_path / "out/tall.png")
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError, match="cannot be written"):
+        run(photos, tmp_path / "full", opts)
+    assert not list((tmp_path / "full").iterdir())
 
 
 def test_results_never_overwrite(photos, tmp_path):

@@ -53,6 +53,18 @@ def test_pictures_of_the_files(dataset, tmp_path):
     assert without.shape == with_person.shape and (without != with_person).any()
 
 
+def test_pictures_that_cannot_be_written(dataset, tmp_path, request):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory") as raised:
+        tool.main(["--dataset", dataset, "--output", str(tmp_path / "file")])
+    assert raised.value.filename == str(tmp_path / "file")
+    (tmp_path / "new").mkdir()
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError, match="cannot be written"):
+        tool.main(["--dataset", dataset, "--output", str(tmp_path / "new")])
+    assert not list((tmp_path / "new").iterdir())
+
+
 def test_pictures_of_what_training_sees(dataset, tmp_path):
     output = tmp_path / "pictures"
     arguments = ["--config-file", CONFIG, "--source", "dataloader", "--output", str(output)]

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,3 +23,12 @@ def test_the_picture_is_written_and_the_crf_improves(tmp_path, capsys):
     for line in lines:
         before, _, after, _ = map(float, re.findall(r"([\d.]+) %", line))
         assert 50 < before < after < 100
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path, capsys):
+    for path in (tmp_path, tmp_path / "file/crf.png"):
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="cannot be written") as raised:
+            tool.main(["--output", str(path)])
+        assert raised.value.filename == str(path)
+    assert capsys.readouterr().out == ""

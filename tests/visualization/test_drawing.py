@@ -299,6 +299,27 @@ def test_enlarging_keeps_labels_and_places():
     assert (enlarged[5::12, 5::12] == labels[1::3, 1::3]).all()
 
 
+def test_large_images_are_drawn_at_1600_pixels():
+    """As the image reduced by hand is; what scale is said is kept."""
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 256, (1200, 4800, 3), dtype=np.uint8)
+    maps = np.zeros((1200, 4800), np.int64), np.zeros((1200, 4800), np.int64)
+    maps[0][300:900, 600:2400], maps[1][300:900, 600:2400] = 2, 1
+    small = np.asarray(Image.fromarray(large).resize((1600, 400), Image.Resampling.BOX))
+    small_maps = tuple(each[1::3, 1::3] for each in maps)
+    box = np.array([[600.0, 300, 2400, 900]])
+    assert (draw_detections(large, box) == draw_detections(small, box / 3)).all()
+    expected = draw_part_instances(small, *small_maps, TAXONOMY)
+    assert (draw_part_instances(large, *maps, TAXONOMY) == expected).all()
+    assert expected.shape == (400, 1600, 3)
+    assert draw_part_instances(large, *maps, TAXONOMY, scale=1).shape == large.shape
+    q = torch.nn.functional.one_hot(torch.from_numpy(maps[0]), 3).permute(2, 0, 1).float()
+    row = draw_row(large, {"part_instances": result_of(maps), "sem_seg": q}, TAXONOMY)
+    assert (row[1] == draw_part_segmentation(small, small_maps[0], TAXONOMY)).all()
+    bare = draw_row(large, result_of(maps), TAXONOMY)
+    assert all((one == two).all() for one, two in zip(row, bare, strict=True))
+
+
 def test_scale_brings_small_images_to_a_readable_size():
     assert drawing_scale(160, 160) == 3
     assert drawing_scale(375, 500) == 1

@@ -127,7 +127,8 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: there is no such file; says which there are.
-            ValueError: it is broken or unsafe, or does not fit; or ``strict`` and no file is named.
+            ValueError: it is broken, unsafe, not finite, or does not fit; or ``strict`` and no file
+                is named.
         """
         self._file, _, self._query = path.partition("?")
         if self.strict and not path:
@@ -146,8 +147,24 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(f"{self._file}: {error}") from None
         finally:
             self._parsed_url_during_load = None  # Detectron2 keeps it after an error
+        if path:
+            self._check_finite()
         self._check_names(rest.get("part_names"))
         return rest
+
+    def _check_finite(self) -> None:
+        """
+        Raises:
+            ValueError: weights that are NaN or infinite: a detector with such just finds nothing.
+        """
+        state = self.model.state_dict()
+        wrong = [key for key, value in state.items() if not value.isfinite().all()]
+        if wrong:
+            raise ValueError(
+                f"{self._file} has {len(wrong)} weights with numbers that are not finite (NaN or "
+                f"infinite), the first is {wrong[0]}: its training has diverged. Take an earlier "
+                f"checkpoint, or train with a lower SOLVER.BASE_LR.{self._hint()}"
+            )
 
     def _check_names(self, theirs: list[str] | None) -> None:
         """

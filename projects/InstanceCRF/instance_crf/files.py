@@ -22,6 +22,7 @@ except ImportError:  # Windows: no lock there
 __all__ = [
     "InUseError",
     "atomic_path",
+    "check_writable",
     "inside",
     "lock_folder",
     "read_json",
@@ -164,11 +165,46 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        named = getattr(error, "filename", None)
-        if isinstance(error, OSError) and error.errno and named in (None, str(temporary)):
-            reason = f"cannot be written: {os.strerror(error.errno)}"
-            raise OSError(error.errno, reason, str(path)) from error
+        if _is_of_writing(error, temporary):
+            raise _cannot_write(error, path) from error
         raise
+
+
+def check_writable(path: str | os.PathLike, *, folder: bool = False) -> None:
+    """Try whether a file, or files in a folder, can be written, before work that would be lost.
+
+    Args:
+        path: the file, which is left as it is, or the folder; folders are made.
+        folder: it is one.
+
+    Raises:
+        OSError: it cannot; names ``path``.
+    """
+    path = Path(path)
+    parent = path if folder else path.parent
+    try:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        parent.mkdir(parents=True, exist_ok=True)
+        if not folder and path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=parent) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise _cannot_write(error, path) from error
+
+
+def _is_of_writing(error: BaseException, temporary: Path | None) -> bool:
+    """Whether it is the system's, about the file that is written; Pillow's of that has no number,
+    and so has no file."""
+    if not isinstance(error, OSError) or error.filename not in (None, str(temporary)):
+        return False
+    return bool(error.errno) or type(error) is OSError
+
+
+def _cannot_write(error: OSError, path: Path) -> OSError:
+    reason = os.strerror(error.errno) if error.errno else error
+    return OSError(error.errno, f"cannot be written: {reason}", str(path))
 
 
 def _sync(path: Path) -> None:

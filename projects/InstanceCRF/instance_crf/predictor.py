@@ -17,16 +17,17 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
+from PIL import Image
 from torch import nn
 
 from . import register
 from .checkpoint import load_weights
-from .data.image_io import read_image
+from .own_models.images import is_image, read_picture
 from .taxonomies.schema import PartTaxonomy
 
 __all__ = ["PartInstancePredictor"]
 
-ImageLike = np.ndarray | str | os.PathLike
+ImageLike = np.ndarray | Image.Image | str | os.PathLike
 
 
 class PartInstancePredictor:
@@ -101,7 +102,8 @@ class PartInstancePredictor:
     def __call__(self, images: ImageLike | Iterable[ImageLike]) -> dict | list[dict]:
         """
         Args:
-            images: one image or several: (H, W, 3) uint8 arrays in BGR order, or file names.
+            images: one image or several: (H, W, 3) uint8 arrays in BGR order, Pillow images, or
+                file names.
 
         Returns:
             The model's output for one image; a list of them for several. All maps and boxes are
@@ -110,7 +112,7 @@ class PartInstancePredictor:
         Raises:
             FileNotFoundError, ValueError: a file is missing or unreadable, an array is no image.
         """
-        if isinstance(images, ImageLike):
+        if is_image(images):
             return next(self.predict([images]))
         return list(self.predict(images))
 
@@ -126,12 +128,15 @@ class PartInstancePredictor:
 
     def _read(self, image: ImageLike) -> tuple[np.ndarray, dict[str, str]]:
         """(H, W, 3) RGB of its own memory, and the ``file_name`` where there is one."""
-        if not isinstance(image, np.ndarray):
-            return read_image(image), {"file_name": os.fspath(image)}
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        if not isinstance(image, np.ndarray | torch.Tensor):
+            rgb, path = read_picture(image)
+            return rgb, {} if path is None else {"file_name": os.fspath(path)}
+        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not is_array or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            kind = "an array" if isinstance(image, np.ndarray) else "a tensor"
             raise ValueError(
-                "An image must be a (H, W, 3) uint8 array in BGR order, or a file name; got "
-                f"an array {image.shape} {image.dtype}."
+                "An image must be a (H, W, 3) uint8 array in BGR order, a Pillow image, or a file "
+                f"name; got {kind} {tuple(image.shape)} {image.dtype}."
             )
         # Always a copy: whoever reads a video may fill the array anew.
         return image[:, :, ::-1].copy(), {}
@@ -140,6 +145,8 @@ class PartInstancePredictor:
         """The model's input dict of one image."""
         height, width = rgb.shape[:2]
         image = np.ascontiguousarray(rgb if self.image_format == "RGB" else rgb[:, :, ::-1])
-        resized = self.resize.get_transform(image).apply_image(image)
+        resize = self.resize.get_transform(image)
+        resize.new_h, resize.new_w = max(1, resize.new_h), max(1, resize.new_w)  # of thin images
+        resized = resize.apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": height, "width": width, **name}

@@ -250,7 +250,8 @@ class PartInstances:
             legend: whether the parts' names stand below the picture.
             labels: whether ids (from 1) and scores stand at the objects.
             alpha: opacity of the parts' colours, 0..1.
-            scale: whole factor of enlargement; None: as much as a small picture needs.
+            scale: whole factor of enlargement; None: as much as a small picture needs, and a
+                large one is reduced to 1600 pixels.
             max_size: at least 1; a larger picture is drawn at so many pixels of its longer side.
 
         Returns:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.find_images import find_images
-from ..data.parallel import progress_bar
+from ..data.parallel import print_beside_bar, progress_bar
 from .models import add_model_arguments, load_models
 
 __all__ = ["add_arguments", "run"]
@@ -17,7 +18,7 @@ Does the part model get the input that it was trained with? The wrong range of c
 red, gives parts that look plausible. But the detector says where people are, too: the input whose
 foreground agrees best with the boxes is probably the right one. Of an ONNX model all that was said
 of its input is tried, of others the order of the channels. Some ten photos with people are enough.
-Exit status 1: another input is clearly better.
+Exit status 1: another input is clearly better, or a photo could not be read.
 """
 EXAMPLES = """\
 examples:
@@ -37,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """
+    """Check, print; the exit status is 1 if another input is better, or a photo was left out.
+
     Raises:
-        OSError, ImportError, ValueError: about a photo, or a model.
+        OSError, ImportError, ValueError: about all photos together.
     """
+    from ..own_models.batch import describe_error
     from ..own_models.input_check import check_input
 
     if args.most < 1:
@@ -48,18 +51,27 @@ def run(args: argparse.Namespace) -> int:
     photos = find_images(args.photos)
     photos = photos[:: max(1, len(photos) // args.most)][: args.most]
     parts, detector, taxonomy, merge = load_models(args)
+    failed = []
+
+    def leave_out(photo: Path, error: Exception) -> None:
+        failed.append(photo)
+        print_beside_bar(f"error: {describe_error(photo, error)}")
+
     with progress_bar(len(photos), "Checking", least=2) as advance:
         result = check_input(
             parts,
             detector,
             _counted(photos, advance),
+            on_error=leave_out,
             parts=taxonomy,
             merge=merge,
             working_size=args.size,
             least_score=args.least_score,
         )
     print(result)
-    return 0 if result.verdict() is None else 1
+    if failed:
+        print(f"{len(failed)} of {len(photos)} photos not checked", file=sys.stderr)
+    return 0 if result.verdict() is None and not failed else 1
 
 
 def _counted(photos: list[Path], advance) -> Iterator[Path]:

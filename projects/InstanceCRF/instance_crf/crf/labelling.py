@@ -19,7 +19,7 @@ from .potentials import IMPOSSIBLE
 
 __all__ = ["FactoredLabelling", "JointLabelling", "Labelling", "Whose", "resize_maps"]
 
-_MAPS_AT_A_TIME = 32
+_NUMBERS_AT_A_TIME = 2**25
 """When resizing: L can be in the hundreds and the output large."""
 _LEAST_WEIGHT = 1e-6
 """Of *whose* where nobody is, when it is averaged over pixels."""
@@ -289,11 +289,11 @@ def _largest_resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
     """(C, H, W) -> the largest of the maps at (H', W'), and which it is."""
     best = maps.new_full(size, -1.0)
     index = torch.zeros(size, dtype=torch.int64, device=maps.device)
-    for start in range(0, len(maps), _MAPS_AT_A_TIME):
-        value, which = resize_maps(maps[start : start + _MAPS_AT_A_TIME], size).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        index = torch.where(better, which + start, index)
+    step = max(1, _NUMBERS_AT_A_TIME // (size[0] * size[1]))
+    for start in range(0, len(maps), step):
+        value, which = resize_maps(maps[start : start + step], size).max(0)
+        torch.where(value > best, which.add_(start), index, out=index)
+        torch.maximum(best, value, out=best)
     return best, index
 
 

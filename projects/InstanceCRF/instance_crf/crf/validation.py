@@ -81,10 +81,15 @@ def check_part_prob(part_prob: Tensor) -> None:
     if part_prob.numel() == 0:
         raise ValueError(f"part_prob has no pixels: its shape is {tuple(part_prob.shape)}.")
     low, high = value_range(part_prob)
+    if low != low:
+        raise ValueError(
+            "part_prob holds NaN (not a number): the network that it is from has diverged in "
+            "training, or its input holds NaN."
+        )
     if not (low >= 0 and high <= 1 + _PROBABILITY_SLACK):
         raise ValueError(
-            f"part_prob must hold probabilities, but its values run from {low:g} to {high:g} "
-            "(nan: not a number). Apply a softmax over the parts first."
+            f"part_prob must hold probabilities, but its values run from {low:g} to {high:g}. "
+            "Apply a softmax over the parts first."
         )
 
 

@@ -11,12 +11,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = [
+    "at_most",
     "check_depth",
     "exif_orientation",
     "image_size",
     "open_picture",
     "read_image",
     "reduced_size",
+    "sample_labels",
     "upright_size",
 ]
 
@@ -62,7 +64,8 @@ def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a readable image, more than 8 bits, an unknown format; names the file.
+        ValueError: not a readable image, too many pixels, more than 8 bits, an unknown format;
+            names the file.
     """
     if format not in ("RGB", "BGR"):
         raise ValueError(f"{file_name} is wanted as {format!r}; the format is 'RGB' or 'BGR'.")
@@ -112,3 +115,21 @@ def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(h, w) of an image of (H, W) whose longer side shall have ``longest`` pixels at most."""
     scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def at_most(longest: int, image: np.ndarray, *label_maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """An (H, W, 3) uint8 image and (H, W) maps of ids, reduced so that no side is longer."""
+    if max(image.shape[:2]) <= longest:
+        return image, *label_maps
+    size = reduced_size(image.shape[:2], longest)
+    reduced = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(reduced), *(sample_labels(each, size) for each in label_maps)
+
+
+def sample_labels(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(..., H, W) -> (..., h, w): labels at the pixels' centres."""
+    rows, columns = (
+        ((np.arange(less) + 0.5) * length / less).astype(int)
+        for length, less in zip(label_map.shape[-2:], size, strict=True)
+    )
+    return label_map[..., rows[:, None], columns]

@@ -253,11 +253,15 @@ class InstanceCRF(nn.Module):
 
             Without a CRF head, no object is labelled and only ``sem_seg`` and ``detections``
             say anything.
+
+        Raises:
+            ValueError: the network's numbers are not finite.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         part_feature = self.part_head.part_features(features)
         logits = self.part_head.predict(part_feature)
+        _check_finite(logits, batched_inputs)
         part_probs = self._part_probs(logits, images, batched_inputs)
         detections = self.detect(batched_inputs, images, features)
         vote, evidence = None, [None] * len(detections)
@@ -427,6 +431,20 @@ def _get(inputs: dict, key: str, wanted_by: str):
 def _check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ValueError(f"{key} has {value!r}; it is one of {', '.join(allowed)}.")
+
+
+def _check_finite(logits: Tensor, inputs: list[dict]) -> None:
+    """
+    Raises:
+        ValueError: an image whose part scores are NaN or infinite, as diverged weights make them.
+    """
+    finite = logits.isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        name = inputs[finite.index(False)].get("file_name", "an image")
+        raise ValueError(
+            f"The network's part scores of {name} are not finite (NaN or infinite): its training "
+            "has diverged. Use an earlier checkpoint, or train with a lower SOLVER.BASE_LR."
+        )
 
 
 def _one_hot(part_seg: Tensor, num_classes: int) -> Tensor:

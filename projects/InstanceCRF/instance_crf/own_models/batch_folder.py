@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..data.find_images import check_result_names
-from ..files import atomic_path
+from ..files import atomic_path, read_json
 
 __all__ = ["RESULT_ENDINGS", "SETTINGS_FILE", "BatchFolder", "differences"]
 
@@ -71,7 +71,7 @@ class BatchFolder:
         if not path.is_file():
             return {}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, dict)
             known = dict(content.pop("photos"))
         except (ValueError, AttributeError, KeyError, TypeError):
             content, known = None, {}

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from ..data.image_io import reduced_size
+from ..data.image_io import at_most, reduced_size, sample_labels
 from ..evaluation.toolkit.person_pictures import draw_people, number_truth
 from ..extras import require
-from ..files import atomic_path
+from ..results.files import write_picture
 from ..taxonomies import PartTaxonomy
 from .join import Problem
 from .methods import FACTORED, JOINT
@@ -77,17 +75,17 @@ class SketchBook:
         if not difference or (len(self._heap) >= self.count and difference <= self._heap[0][0]):
             return
         size = reduced_size(problem.size, SIDE)
-        pixels = Image.fromarray(problem.picture.permute(1, 2, 0).cpu().numpy())
+        pixels = problem.picture.permute(1, 2, 0).cpu().numpy()
         boxes = problem.detections.boxes.double().numpy()
         sketch = _Sketch(
             name=name,
             difference=difference,
-            pixels=np.asarray(pixels.resize(size[::-1], Image.Resampling.BOX)),
+            pixels=at_most(SIDE, pixels)[0],
             boxes=boxes * min(1.0, SIDE / max(problem.size)),
             scores=problem.detections.scores.tolist(),
-            parts=_sampled(part_map.cpu().numpy(), size),
-            people={key: _sampled(each, size) for key, each in people.items()},
-            truth=_sampled(number_truth(truth.people, boxes), size),
+            parts=sample_labels(part_map.cpu().numpy(), size),
+            people={key: sample_labels(each, size) for key, each in people.items()},
+            truth=sample_labels(number_truth(truth.people, boxes), size),
             taxonomy=problem.taxonomy,
         )
         # Of equals, the first stays.
@@ -123,15 +121,5 @@ class SketchBook:
             return False
         titles = ["boxes", "Q's parts", *columns, "truth"]
         sheet = make_sheet(lines, titles, row_titles=names, legend=self._heap[0][2].taxonomy)
-        with atomic_path(path) as temporary:
-            Image.fromarray(sheet).save(temporary)
+        write_picture(path, sheet)
         return True
-
-
-def _sampled(label_map: NDArray, size: tuple[int, int]) -> NDArray[np.int32]:
-    """(H, W) -> (h, w): labels at the pixels' centres."""
-    rows, columns = (
-        ((np.arange(less) + 0.5) * length / less).astype(int)
-        for length, less in zip(label_map.shape, size, strict=True)
-    )
-    return label_map[rows[:, None], columns].astype(np.int32)

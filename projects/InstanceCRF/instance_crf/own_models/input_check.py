@@ -8,7 +8,7 @@ the boxes is probably the right one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,8 @@ class InputCheck:
 
     def __str__(self) -> str:
         lines = ["| input | agrees with the boxes | better than stated |", "|---|---|---|"]
-        for number, (name, values) in enumerate(self.agreement.items()):
+        counted = self.agreement if len(self.stated) else {}
+        for number, (name, values) in enumerate(counted.items()):
             share = f"on {100 * self.better(name):.0f} % of the photos" if number else ""
             lines.append(f"| {name} | {100 * values.mean():.0f} % | {share} |")
         found, count = self.verdict(), len(self.stated)
@@ -73,7 +74,12 @@ class InputCheck:
 
 
 def check_input(
-    model: Source, detector: Source, images: Iterable[Any], **options: Any
+    model: Source,
+    detector: Source,
+    images: Iterable[Any],
+    *,
+    on_error: Callable[[Any, Exception], object] | None = None,
+    **options: Any,
 ) -> InputCheck:
     """Try a part model with other inputs than the one that it gets.
 
@@ -81,6 +87,8 @@ def check_input(
         model: of an ONNX file, all of its input is tried; of others, the order of the channels.
         detector: says where people are.
         images: whatever `parse` takes; those without a box of a score of 0.5 do not count.
+        on_error: called with an image that cannot be parsed, which is left out, and why; without
+            it, the error is raised.
         options: of `Join`: ``parts``, the taxonomy, if the model does not know it, ...
 
     Raises:
@@ -92,12 +100,15 @@ def check_input(
     sources = dict(alternatives(model))
     agreement: dict[str, list[float]] = {name: [] for name in sources}
     for image in images:
-        values = {}
-        for name, source in sources.items():
-            problem = join.prepare(image, source, detector)
-            if not len(problem.boxes):
-                break
-            values[name] = _agreement(problem)
+        try:
+            values = _agreements(join, image, sources, detector)
+        except ImportError:
+            raise  # would be the same for all images
+        except Exception as error:  # models of others raise what they like
+            if on_error is None:
+                raise
+            on_error(image, error)
+            continue
         for name, value in values.items():
             agreement[name].append(value)
     return InputCheck({name: np.array(values) for name, values in agreement.items()})
@@ -131,6 +142,19 @@ class _Swapped(Source):
 
     def __call__(self, pixels: np.ndarray, path=None):
         return self.parts(np.ascontiguousarray(pixels[..., ::-1]), path)
+
+
+def _agreements(
+    join: Join, image: Any, sources: Mapping[str, Callable], detector: Source
+) -> dict[str, float]:
+    """Of each source; empty without a box."""
+    values = {}
+    for name, source in sources.items():
+        problem = join.prepare(image, source, detector)
+        if not len(problem.boxes):
+            return {}
+        values[name] = _agreement(problem)
+    return values
 
 
 def _agreement(problem: Problem) -> float:

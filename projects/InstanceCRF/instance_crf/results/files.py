@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -95,10 +96,14 @@ def write_parts(path: Path, result: PartInstances) -> None:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """(H, W, 3) uint8 RGB, in the format that the suffix names."""
+    """(H, W, 3) uint8 RGB, as a PNG or, if the suffix says so, a JPEG."""
+    kind = "JPEG" if Path(path).suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    # As JPEG without subsampling: outlines are thin and colourful. As PNG three times as fast as
+    # by default, and a sixth larger.
+    content = io.BytesIO()  # on a full disk Pillow's JPEGs would be cut off without an error
+    Image.fromarray(picture).save(content, kind, quality=92, subsampling=0, compress_level=3)
     with atomic_path(path) as temporary:
-        # As JPEG without subsampling: outlines are thin and colourful.
-        Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
+        temporary.write_bytes(content.getbuffer())
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..data.image_io import reduced_size
+from ..data.image_io import at_most
 from .names import taxonomy_of
 
 if TYPE_CHECKING:
@@ -81,13 +80,10 @@ def draw(
         if value is not None and not (isinstance(value, int) and value >= 1):
             raise ValueError(f"{name} is {value}; it must be a whole number, at least 1, or None.")
     taxonomy = taxonomy_of(result)
+    image = image_of(result, image)
+    maps = result.part_map.cpu().numpy(), result.object_map.cpu().numpy()
     picture = draw_part_instances(
-        *_at_most(
-            max_size,
-            image_of(result, image),
-            result.part_map.cpu().numpy(),
-            result.object_map.cpu().numpy(),
-        ),
+        *at_most(max_size or max(image.shape[:2]), image, *maps),
         taxonomy,
         scores=dict(enumerate(result.scores.tolist(), start=1)),
         alpha=alpha,
@@ -97,16 +93,6 @@ def draw(
     if legend:
         picture = np.concatenate([picture, draw_legend(taxonomy, picture.shape[1])])
     return picture
-
-
-def _at_most(longest: int | None, image: np.ndarray, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The image and maps of ids, reduced so that no side is longer."""
-    if longest is None or max(image.shape[:2]) <= longest:
-        return image, *maps
-    size = reduced_size(image.shape[:2], longest)[::-1]
-    reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-    ids = (Image.fromarray(each).resize(size, Image.Resampling.NEAREST) for each in maps)
-    return np.asarray(reduced), *map(np.asarray, ids)
 
 
 def image_of(result: PartInstances, image: np.ndarray | None = None) -> np.ndarray:

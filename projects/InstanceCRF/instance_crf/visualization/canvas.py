@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.image_io import at_most
 from ..data.label_io import IGNORED_COLOR
 from ..extras import require
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
@@ -25,6 +26,8 @@ Color = tuple[int, int, int]
 INK = (25, 25, 25)
 LUMA = (0.299, 0.587, 0.114)
 SMOOTH = 2  # pictures are drawn this much larger, then reduced: smooth edges
+LARGEST = 1600
+"""Pixels of the longer side: larger images are reduced to it, where no scale is said."""
 
 
 def object_color(index: int) -> Color:
@@ -45,6 +48,16 @@ def drawing_scale(height: int, width: int, target: int = 420) -> int:
 @lru_cache(maxsize=8)
 def load_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
+
+
+def fit(
+    scale: int | None, image: np.ndarray, *label_maps: np.ndarray, target: int = 420
+) -> tuple[int, np.ndarray, tuple[np.ndarray, ...]]:
+    """The scale of a drawing, its image and maps of ids: reduced if they are large, where ``scale``
+    is None."""
+    if scale is None:
+        image, *label_maps = at_most(LARGEST, image, *label_maps)
+    return scale or drawing_scale(*image.shape[:2], target), image, tuple(label_maps)
 
 
 def enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
@@ -88,15 +101,12 @@ def reduce(canvas: np.ndarray) -> np.ndarray:
 
 def fade(canvas: np.ndarray, amount: float = 0.5) -> None:
     """Take colour out of a float canvas, in place: what is drawn over it stands out."""
-    grey = canvas @ np.array(LUMA, dtype=canvas.dtype)
-    canvas *= 1 - amount
-    canvas += amount * grey[..., None]
+    grey = np.tile(LUMA, (3, 1))
+    cv2.transform(canvas, (1 - amount) * np.eye(3) + amount * grey, dst=canvas)
 
 
-def blend_parts(
-    canvas: np.ndarray, part_map: np.ndarray, taxonomy: PartTaxonomy, alpha: float
-) -> None:
-    """Blend the parts' colours into a float canvas, in place."""
+def check_parts(part_map: np.ndarray, taxonomy: PartTaxonomy) -> None:
+    """Raises ValueError if the map holds ids that the taxonomy does not have."""
     unknown = [int(i) for i in np.unique(part_map) if i > taxonomy.num_parts and i != IGNORE_LABEL]
     if unknown or part_map.min(initial=0) < 0:
         found = unknown[0] if unknown else int(part_map.min())
@@ -104,18 +114,26 @@ def blend_parts(
             f"part_map holds part id {found}, but the taxonomy has {taxonomy.num_parts} parts "
             f"(1..{taxonomy.num_parts}); 0 is background and {IGNORE_LABEL} ignored."
         )
-    colors = np.zeros((256, 3), dtype=np.float32)
+
+
+def blend_parts(
+    canvas: np.ndarray, part_map: np.ndarray, taxonomy: PartTaxonomy, alpha: float
+) -> None:
+    """Blend the parts' colours into a float canvas, in place."""
+    striped = IGNORE_LABEL + 1
+    colors = np.zeros((striped + 1, 3), dtype=np.float32)
     colors[1 : taxonomy.num_parts + 1] = taxonomy.part_colors
-    colors[IGNORE_LABEL] = IGNORED_COLOR
-    opacity = np.zeros(256, dtype=np.float32)
+    colors[striped] = IGNORED_COLOR
+    opacity = np.zeros((striped + 1, 1), dtype=np.float32)
     opacity[1 : taxonomy.num_parts + 1] = alpha
-    weight = opacity[part_map]
-    rows, columns = np.indices(part_map.shape, sparse=True)
-    stripes = (rows + columns) // (4 * SMOOTH) % 2 == 0
-    weight[(part_map == IGNORE_LABEL) & stripes] = 0.8
-    weight = weight[..., None]
-    canvas *= 1 - weight
-    canvas += weight * colors[part_map]
+    opacity[striped] = 0.8
+    ignored = part_map == IGNORE_LABEL
+    if ignored.any():
+        rows, columns = np.indices(part_map.shape, sparse=True)
+        stripes = (rows + columns) // (4 * SMOOTH) % 2 == 0
+        part_map = np.where(ignored & stripes, striped, part_map)
+    canvas *= (1 - opacity).take(part_map, axis=0)
+    canvas += (opacity * colors).take(part_map, axis=0)
 
 
 def outline(canvas: np.ndarray, mask: np.ndarray, color: Color, factor: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.image_io import read_image
+from ..data.image_io import read_image, sample_labels
 from ..data.label_io import palette_image, read_object_map, read_part_map
 from ..extras import require
 from ..structures import PartInstances
@@ -23,11 +23,12 @@ from .canvas import (
     INK,
     SMOOTH,
     blend_parts,
+    check_parts,
     draw_tags,
-    drawing_scale,
     enlarge_image,
     enlarge_labels,
     fade,
+    fit,
     object_color,
     outline,
     reduce,
@@ -66,10 +67,11 @@ def draw_part_segmentation(
         part_map: (H, W) integers, 0 background, 1..P, 255 ignored.
         taxonomy: gives the colours.
         alpha: opacity of the colours, 0..1.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Returns:
-        (scale * H, scale * W, 3) uint8 RGB.
+        (scale * H, scale * W, 3) uint8 RGB, less of a large image.
 
     Raises:
         ValueError: sizes that differ, an image that is not (H, W, 3) uint8, unknown part ids.
@@ -100,11 +102,12 @@ def draw_part_instances(
         taxonomy: gives the parts' colours.
         scores: object id -> score in 0..1, written behind the id.
         alpha: opacity of the parts' colours, 0..1.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
         labels: whether ids and scores are written.
 
     Returns:
-        (scale * H, scale * W, 3) uint8 RGB.
+        (scale * H, scale * W, 3) uint8 RGB, less of a large image.
 
     Raises:
         ValueError: sizes that differ, an image that is not (H, W, 3) uint8, unknown part ids.
@@ -115,19 +118,20 @@ def draw_part_instances(
             raise ValueError(
                 f"{name} is {label_map.shape}, but the image is {image.shape[:2]} (H, W)."
             )
-    scale = scale or drawing_scale(*part_map.shape)
+    scale, image, (part_map, object_map) = fit(scale, image, part_map, object_map)
+    check_parts(part_map, taxonomy)
     canvas = enlarge_image(image, scale * SMOOTH).astype(np.float32)
     fade(canvas)
     blend_parts(canvas, enlarge_labels(part_map, scale * SMOOTH), taxonomy, alpha)
-    objects = enlarge_labels(np.maximum(object_map, 0), scale * SMOOTH)
-    ids = [int(i) for i in np.unique(objects) if i > 0]
+    ids, tags = [int(i) for i in np.unique(object_map) if i > 0], []
+    objects = enlarge_labels(np.maximum(object_map, 0), scale * SMOOTH) if ids else None
     for index in ids:
-        outline(canvas, objects == index, object_color(index), scale * SMOOTH)
+        mask = objects == index
+        if mask.any():
+            outline(canvas, mask, object_color(index), scale * SMOOTH)
+            tags.append((index, tag_text(index, scores), top_of(mask)))
     picture = reduce(canvas)
-    if labels and ids:
-        tags = [(index, tag_text(index, scores), top_of(objects == index)) for index in ids]
-        picture = draw_tags(picture, tags, above=True)
-    return picture
+    return draw_tags(picture, tags, above=True) if labels and tags else picture
 
 
 def draw_detections(
@@ -149,10 +153,11 @@ def draw_detections(
         classes: (n,) contiguous object classes, named if the taxonomy has more than one.
         taxonomy: gives the names of the classes.
         object_ids: (n,) object of each box, by default 1..n; 0 draws it grey, without a number.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Returns:
-        (scale * H, scale * W, 3) uint8 RGB.
+        (scale * H, scale * W, 3) uint8 RGB, less of a large image.
 
     Raises:
         ValueError: boxes that are not (n, 4), or scores or classes of another number.
@@ -167,8 +172,10 @@ def draw_detections(
     for name, values in (("scores", scores), ("classes", classes), ("object_ids", object_ids)):
         if values is not None and len(values) != len(boxes):
             raise ValueError(f"{len(values)} {name} for {len(boxes)} boxes; give one a box.")
+    given = image.shape[1]
+    scale, image, _ = fit(scale, image)
     height, width = image.shape[:2]
-    scale = scale or drawing_scale(height, width)
+    boxes = boxes * (width / given)
     factor = scale * SMOOTH
     canvas = enlarge_image(image, factor)
     tags = []
@@ -208,7 +215,8 @@ def draw_row(
         taxonomy: names and colours.
         record: dataset record with the ground truth; without one (or without label files in it)
             the last picture is left out.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Returns:
         Three or four pictures of one size.
@@ -216,15 +224,15 @@ def draw_row(
     if isinstance(output, PartInstances):
         output = {"part_instances": output}
     result = output["part_instances"].to("cpu")
-    parts = result.part_map.numpy()
-    segmentation = output["sem_seg"].argmax(0).cpu().numpy() if "sem_seg" in output else parts
+    factor, small, maps = fit(scale, image, result.part_map.numpy(), result.object_map.numpy())
+    segmentation = maps[0]
+    if "sem_seg" in output:
+        segmentation = sample_labels(output["sem_seg"].cpu().numpy(), small.shape[:2]).argmax(0)
     scores = {i: float(score) for i, score in enumerate(result.scores, start=1)}
     row = [
         _draw_detections_of(image, result, output.get("detections"), taxonomy, scale),
-        draw_part_segmentation(image, segmentation, taxonomy, scale=scale),
-        draw_part_instances(
-            image, parts, result.object_map.numpy(), taxonomy, scores=scores, scale=scale
-        ),
+        draw_part_segmentation(small, segmentation, taxonomy, scale=factor),
+        draw_part_instances(small, *maps, taxonomy, scores=scores, scale=factor),
     ]
     if record is not None and "part_file_name" in record:
         row.append(draw_record(record, taxonomy, image=image, scale=scale))
@@ -277,7 +285,8 @@ def draw_record(
         record: with ``file_name, part_file_name, object_file_name``.
         taxonomy: names and colours.
         image: the photo, if it has been read already.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, broken, of another size, or holds ids

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..extras import require
-from .canvas import INK, LUMA, drawing_scale, enlarge_image, load_font
+from .canvas import INK, LUMA, enlarge_image, fit, load_font
 from .drawing import draw_detections
 from .sheets import make_sheet
 
@@ -26,6 +26,8 @@ _SIDE = 320
 """Pixels: about the longer side of each picture of a small image."""
 _STRIP = 58
 """Pixels: height of the legend below each picture."""
+_NARROWEST = 120
+"""Pixels: width of a legend, at least."""
 _LETTERS = 14
 _HEAT = 0.8
 """Opacity of a heat map."""
@@ -50,7 +52,8 @@ def draw_evidence(
         output: what the model returned for the image with ``keep_evidence`` and ``keep_whose``.
         person: which of the D detections, from 1, best first.
         stride: of the vote, pixels of the network's input a cell.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Raises:
         ValueError: there is no such detection.
@@ -59,9 +62,11 @@ def draw_evidence(
     if not 1 <= person <= len(detections):
         raise ValueError(f"there is no detection {person}, only {len(detections)}")
     i = person - 1
+    given = image.shape[1]
+    scale, image, _ = fit(scale, image, target=_SIDE)
     height, width = image.shape[:2]
-    scale = scale or drawing_scale(height, width, _SIDE)
-    boxes, ids = detections.pred_boxes.tensor.numpy(), [0] * len(detections)
+    boxes = detections.pred_boxes.tensor.numpy() * (width / given)
+    ids = [0] * len(detections)
     ids[i] = person
     evidence, before, after = (
         output[name][i].cpu().numpy() for name in ("evidence", "whose_before", "object_prob")
@@ -79,7 +84,7 @@ def draw_evidence(
             )
         ),
     ]
-    wide = pictures[0].shape[1]
+    wide = max(_NARROWEST, pictures[0].shape[1])
     legends = [
         _strip(wide, None, "its box with its score;\nthe others in grey"),
         _strip(wide, field, "voted centre, by its\nplace in the picture"),
@@ -88,6 +93,8 @@ def draw_evidence(
         _bar(wide, "this one's"),
     ]
     titles = (f"detection {person}", "vote", "evidence", "before mean-field", "after mean-field")
+    right = ((0, 0), (0, wide - pictures[0].shape[1]), (0, 0))
+    pictures = [np.pad(picture, right, constant_values=255) for picture in pictures]
     row = [np.vstack(pair) for pair in zip(pictures, legends, strict=True)]
     return make_sheet([row], titles)
 
@@ -101,10 +108,11 @@ def draw_votes(
         image: (H, W, 3) uint8 RGB.
         centres: (2, h, w) x, y of the centres in pixels of the image.
         someone: (h, w) in [0, 1], the opacity: a vote counts where there is a person.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Returns:
-        (s H, s W, 3) uint8 RGB.
+        (s H, s W, 3) uint8 RGB, less of a large image.
     """
     height, width = image.shape[:2]
     grey = _grey(image, scale)
@@ -119,10 +127,11 @@ def draw_heat_map(image: np.ndarray, values: np.ndarray, *, scale: int | None = 
     Args:
         image: (H, W, 3) uint8 RGB.
         values: (h, w) in [0, 1]; of any size, they are resized to the image.
-        scale: whole factor of enlargement; by default :func:`drawing_scale`.
+        scale: whole factor of enlargement; by default small images are enlarged by
+            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
 
     Returns:
-        (s H, s W, 3) uint8 RGB.
+        (s H, s W, 3) uint8 RGB, less of a large image.
     """
     grey = _grey(image, scale)
     return _over(grey, _resize(values, grey))
@@ -158,7 +167,8 @@ def _voted_centres(
 
 def _grey(image: np.ndarray, scale: int | None) -> np.ndarray:
     """(H, W, 3) -> (s H, s W, 3) float, without colour."""
-    large = enlarge_image(image, scale or drawing_scale(*image.shape[:2]))
+    scale, image, _ = fit(scale, image)
+    large = enlarge_image(image, scale)
     return np.repeat((large @ np.array(LUMA))[..., None], 3, axis=2)
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from PIL import Image
 
 from ...data.image_io import read_image
-from ...files import atomic_path
+from ...results.files import write_picture
 from ...visualization import ROW_TITLES, draw_row, make_sheet
 
 __all__ = ["PartInstancePictures"]
@@ -66,8 +65,5 @@ class PartInstancePictures(DatasetEvaluator):
 
     def _save(self, rows: list, stem: str) -> Path:
         path = self._output_dir / f"{stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet = make_sheet(rows, ROW_TITLES, legend=self._taxonomy)
-        with atomic_path(path) as temporary:
-            Image.fromarray(sheet).save(temporary)
+        write_picture(path, make_sheet(rows, ROW_TITLES, legend=self._taxonomy))
         return path
