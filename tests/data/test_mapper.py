@@ -204,7 +204,7 @@ def test_broken_given_masks(records, cfg, tmp_path):
         with pytest.raises(ValueError, match="entry 0: its segmentation is not"):
             read(polygon)
     for runs in ([3, 4], run_lengths(np.ones((600, 1000)))["counts"]):
-        with pytest.raises(ValueError, match="1.png: a detection's mask is broken"):
+        with pytest.raises(ValueError, match="1.png: a detection's mask: its runs are"):
             read({"size": [60, 100], "counts": runs})
 
 

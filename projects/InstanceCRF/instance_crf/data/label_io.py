@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "read_label_png",
     "read_object_map",
     "read_part_map",
+    "read_rgb_png",
     "write_object_map",
     "write_part_map",
 ]
@@ -39,32 +41,64 @@ IGNORED_COLOR = (150, 150, 150)
 _ID_MODES = ("L", "P", "1", "I;16", "I")
 
 
-def read_label_png(path: str | os.PathLike) -> np.ndarray:
-    """(H, W) ids as stored: uint8, or uint16 / int32 for 16-bit files.
+def read_label_png(path: str | os.PathLike, *, of_colors: Sequence[str] = ()) -> np.ndarray:
+    """(H, W) ids as stored: uint8, or uint16 for 16-bit files.
+
+    Args:
+        path: the file.
+        of_colors: Pillow's modes of colour pictures that hold the ids in their first channel.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, not an image, or a colour picture in place of ids.
+        ValueError: truncated, not an image, more than 16 bits, or a colour picture in place of ids.
     """
+    array, mode, content = _read_pixels(path)
+    if mode in of_colors:
+        return array[..., 0]
+    if mode not in _ID_MODES:
+        raise ValueError(
+            f"{path} is a colour picture (mode {mode}); label maps must be single-channel "
+            "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
+            "Humans folders) are not the label maps (Category_ids, Human_ids)."
+        )
+    if mode == "L":
+        array = _without_stretch(array, content)
+    if mode == "I":  # 32 bits, as some versions of Pillow hold 16
+        low, high = int(array.min(initial=0)), int(array.max(initial=0))
+        if low < 0 or high > 65535:
+            raise ValueError(f"{path} has ids {low}..{high}; a label map holds 0..65535.")
+        array = array.astype(np.uint16)
+    return array.astype(np.uint8) if mode == "1" else array
+
+
+def read_rgb_png(path: str | os.PathLike, meaning: str) -> np.ndarray:
+    """(H, W, 3) uint8, three numbers a pixel.
+
+    Args:
+        path: the file.
+        meaning: of the channels, for the message.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not an image, or without three channels.
+    """
+    array, mode, _ = _read_pixels(path)
+    if mode != "RGB":
+        raise ValueError(f"{path} has mode {mode}; expected three 8-bit channels: {meaning}.")
+    return array
+
+
+def _read_pixels(path: str | os.PathLike) -> tuple[np.ndarray, str, bytes]:
+    """The pixels, Pillow's mode, and the file."""
     try:
         content = Path(path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            mode = image.mode
-            if mode not in _ID_MODES:
-                raise ValueError(
-                    f"{path} is a colour picture (mode {mode}); label maps must be single-channel "
-                    "or palette PNGs that hold ids. Colour renderings (e.g. CIHP's Categories and "
-                    "Humans folders) are not the label maps (Category_ids, Human_ids)."
-                )
-            array = np.array(image)
-        if mode == "L":
-            array = _without_stretch(array, content)
     except FileNotFoundError:
         raise FileNotFoundError(f"Label map not found: {path}") from None
-    except (OSError, SyntaxError) as error:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.array(image), image.mode, content
+    except Exception as error:  # Pillow raises errors of all kinds at broken files
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"Cannot read the label map {path}: {reason}. Copy it again.") from error
-    return array.astype(np.uint8) if mode == "1" else array
 
 
 def palette_image(part_map: np.ndarray, taxonomy: PartTaxonomy) -> Image.Image:
@@ -102,7 +136,7 @@ def read_part_map(path: str | os.PathLike) -> np.ndarray:
     """(H, W) uint8 part ids; 0 background, 255 ignored. ValueError if ids exceed 8 bits."""
     array = read_label_png(path)
     if array.dtype != np.uint8:
-        if array.size and (array.max() > 255 or array.min() < 0):
+        if array.max(initial=0) > 255:
             raise ValueError(
                 f"{path} has part id {array.max()}; part ids are 0..254, 255 is ignored."
             )
@@ -112,12 +146,7 @@ def read_part_map(path: str | os.PathLike) -> np.ndarray:
 
 def read_object_map(path: str | os.PathLike) -> np.ndarray:
     """(H, W) int32 object ids; 0 none, -1 ignored (255 in an 8-bit file, 65535 in a 16-bit one)."""
-    array = read_label_png(path)
-    if array.dtype not in (np.uint8, np.uint16):
-        if array.size and (array.max() > 65535 or array.min() < 0):
-            raise ValueError(f"{path} has object id {array.max()}; ids are 0..65534.")
-        array = array.astype(np.uint16)
-    return object_ids(array)
+    return object_ids(read_label_png(path))
 
 
 def object_ids(stored: np.ndarray) -> np.ndarray:

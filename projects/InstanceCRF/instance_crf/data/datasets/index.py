@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ...files import atomic_path
+from ...entries import as_kind
+from ...files import atomic_path, read_json
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..image_io import image_size
 from ..label_io import (
@@ -255,18 +256,19 @@ def _refuse_broken(problems: list[str], total: int) -> None:
 
 def read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
     """``object_classes.json`` as {image id: {object id: class}}; empty if there is no such file."""
-    if path is None or not path.is_file() or taxonomy.num_objects == 1:
+    if path is None or not path.exists() or taxonomy.num_objects == 1:
         return {}
-    try:
-        table = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
     ids = {name: c for c, name in enumerate(taxonomy.object_names)}
-    unknown = {n for row in table.values() for n in row.values()} - set(ids)
-    if unknown:
-        raise ValueError(
-            f"{path} names the object class {sorted(unknown)[0]!r}; known: {', '.join(ids)}."
-        )
+    table = read_json(path, dict)
+    for image, row in table.items():
+        where = f"{path}: image {image!r}"
+        for object_id, name in as_kind(row, dict, where).items():
+            if not object_id.isascii() or not object_id.isdigit() or object_id[0] == "0":
+                raise ValueError(f"{where} has the object id {object_id!r}; ids are 1, 2, 3, ….")
+            if not isinstance(name, str) or name not in ids:
+                raise ValueError(
+                    f"{where} names the object class {name!r:.60}; known: {', '.join(ids)}."
+                )
     return {image: {o: ids[n] for o, n in row.items()} for image, row in table.items()}
 
 
