@@ -46,6 +46,8 @@ def match(
             "uncovered": _match_uncovered,
             "unlimited": _match_unlimited,
         }[protocol.matching]
+        if protocol.equal_ious == "last":
+            ious = ious[:, ::-1]
         ranked = ious[order]
         for column, threshold in enumerate(protocol.thresholds):
             flags[order, column] = match_one(ranked, _passes(ranked, threshold, protocol))

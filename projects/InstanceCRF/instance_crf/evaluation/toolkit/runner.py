@@ -135,7 +135,7 @@ class _COCOSource(_Source):
             ious = prediction.iou(truth)
             for metric in targets.values():
                 metric.add_regions(
-                    image_id,
+                    int(image_id) if self.truth.numbers else image_id,  # so they rank in COCO
                     scores=prediction.scores,
                     classes=prediction.classes,
                     ious=ious,

@@ -185,7 +185,10 @@ class _COCOFiles:
 
 
 class COCOTruth(_COCOFiles):
-    """Reads ground truth: ``sizes`` (image -> (H, W)) and :meth:`regions`."""
+    """Reads ground truth: ``sizes`` (image -> (H, W)), :meth:`regions`, and whether the images'
+    ids are ``numbers``."""
+
+    numbers = True
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
@@ -196,6 +199,7 @@ class COCOTruth(_COCOFiles):
                 raise ValueError(f"{path} is not a COCO ground truth: it has no 'images'.")
             require_keys(content, ("annotations",), str(path))
             sizes = sizes_of(content, path)
+            self.numbers &= all(isinstance(image["id"], int) for image in content["images"])
             self._refuse_other_sizes(sizes, path)
             self.sizes = sizes
             rows = as_kind(content["annotations"], list, f"{path}: annotations")
