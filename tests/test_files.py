@@ -11,6 +11,7 @@ import pytest
 from instance_crf.files import (
     InUseError,
     atomic_path,
+    check_writable,
     inside,
     lock_folder,
     read_json,
@@ -150,3 +151,16 @@ def test_a_lock_ends_with_its_process(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     with lock_folder(tmp_path, "training"):
         pass
+
+
+def test_a_file_that_cannot_be_written_is_known_before(tmp_path):
+    check_writable(None)
+    check_writable(tmp_path / "new/folder/results.json")
+    (tmp_path / "kept.json").write_text("old")
+    check_writable(tmp_path / "kept.json")
+    assert [*tmp_path.iterdir()] == [tmp_path / "kept.json"]
+    assert (tmp_path / "kept.json").read_text() == "old"
+    for name in (".", "kept.json/results.json", f"{'x' * 300}.json", "/proc/results.json"):
+        with pytest.raises(OSError, match="cannot be written") as raised:
+            check_writable(tmp_path / name)
+        assert raised.value.filename == str(tmp_path / name)

@@ -68,7 +68,7 @@ from instance_crf.evaluation.toolkit.photographs import (
     find_photographs,
     read_photograph,
 )
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, check_writable
 from instance_crf.own_models.rules import (
     NEAREST,
     SIMPLE_RULES,
@@ -331,6 +331,7 @@ def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Evaluate, print, write; returns the rows of results.json."""
+    check_writable(args.output and args.output / "results.json")
     photographs = find_photographs(args.folder)
     every = make_rows()
     chosen = [row for row in every if row.group in args.rows]

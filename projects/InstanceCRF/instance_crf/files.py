@@ -22,6 +22,7 @@ except ImportError:  # Windows: no lock there
 __all__ = [
     "InUseError",
     "atomic_path",
+    "check_writable",
     "inside",
     "lock_folder",
     "read_json",
@@ -157,6 +158,28 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
             reason = f"cannot be written: {os.strerror(error.errno)}"
             raise OSError(error.errno, reason, str(path)) from error
         raise
+
+
+def check_writable(path: str | os.PathLike | None) -> None:
+    """Refuse a file that cannot be written, before the work that it is to hold the result of.
+
+    Args:
+        path: the file; None is no file, and writable.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
+    """
+    if path is None:
+        return
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(each for each in path.parents if each.exists())
+        tempfile.TemporaryFile(dir=folder, prefix=_TEMPORARY).close()
+    except OSError as error:
+        reason = f"cannot be written: {os.strerror(error.errno)}"
+        raise OSError(error.errno, reason, str(path)) from error
 
 
 def _sync(path: Path) -> None:

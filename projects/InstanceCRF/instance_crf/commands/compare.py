@@ -14,7 +14,7 @@ from ..data.find_images import find_images
 from ..data.parallel import print_beside_bar, progress_bar
 from ..evaluation.protocols import PROTOCOLS
 from ..evaluation.toolkit.formats import TRUTH_READERS
-from ..files import atomic_path
+from ..files import atomic_path, check_writable
 from .models import add_model_arguments, load_models, read_groups
 
 if TYPE_CHECKING:  # they import torch, which arguments and help need not wait for
@@ -125,8 +125,7 @@ def run(args: argparse.Namespace) -> int:
     merge = None if args.truth_merge is None else read_groups(args.truth_merge)
     truth = open_truth(args.truth, args.truth_format, args.truth_taxonomy, merge)
     photos = _photos(args.photos, truth, args.truth)
-    if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
+    check_writable(args.output and args.output / "results.json")
     comparison = Comparison(
         ranking=args.ranking,
         protocol=args.protocol,

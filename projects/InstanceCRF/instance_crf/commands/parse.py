@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.parallel import print_beside_bar
 from ..extras import require
+from ..files import check_writable
 from .models import add_model_arguments, load_models
 
 if TYPE_CHECKING:  # it imports torch, which arguments and help need not wait for
@@ -80,9 +81,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _parse_all(args: argparse.Namespace) -> BatchReport:
     from ..own_models.batch import describe_error, parse_folder
+    from ..own_models.batch_folder import SETTINGS_FILE
 
     if Path(args.parts).is_dir() and args.output.resolve() == Path(args.parts).resolve():
         raise ValueError(f"{args.output} has the parts: name another --output for the results.")
+    check_writable(args.output / SETTINGS_FILE)
     parts, detector, taxonomy, merge = load_models(args)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print_beside_bar(f"warning: {message}")

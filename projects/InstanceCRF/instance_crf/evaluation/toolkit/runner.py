@@ -19,7 +19,7 @@ from .export_folder import check_images, read_manifest
 from .formats import PREDICTION_READERS, TRUTH_READERS, COCOPredictions, COCOTruth
 from .part_parsing import METRICS, PartParsingMetrics
 
-__all__ = ["Evaluation", "evaluate_folder"]
+__all__ = ["Evaluation", "caveat", "evaluate_folder"]
 
 _IMAGES_AT_A_TIME = 16
 
@@ -181,6 +181,17 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
             f"{task.predictions} got another export while it was evaluated. Evaluate it again."
         )
     return total
+
+
+def caveat(protocol: Protocol, prediction_format: str, truth_format: str) -> str | None:
+    """What these files cannot tell that the protocol asks for, and what becomes of it."""
+    if protocol.crowd == "absorb" and truth_format != "coco":
+        return f"{truth_format} files mark no crowds, so none excuses a prediction that lies in it"
+    if protocol.ignore == "erase" and truth_format == "coco":
+        return "coco files have no ignored pixels, so none are erased; those of crowds stay, too"
+    if protocol.images == "predicted" and prediction_format == "coco":
+        return "coco files do not list the images without a prediction, so these count, too"
+    return None
 
 
 def _evaluate_in_processes(
