@@ -2,16 +2,19 @@
 
 import importlib.util
 import json
+import os
 import pickle
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import instance_crf
 from instance_crf.commands.evaluate import read_list
 from instance_crf.evaluation import METRICS, PartParsingMetrics
 from instance_crf.evaluation.toolkit.export import export_predictions
@@ -355,6 +358,66 @@ def test_several_processes_give_the_same_numbers_to_the_last_digit(tasks):
     (tasks["cihp"].truth / "Human_ids/030.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"Human_ids/030\.png"):
         evaluate_folder(tasks["cihp"], workers=2)
+
+
+PROGRAM = """
+import sys
+open("imported", "a").write("once ")
+from pathlib import Path
+from instance_crf.evaluation.toolkit.runner import Evaluation, evaluate_folder
+from instance_crf.taxonomies import get_taxonomy
+task = Evaluation(
+    Path("out_cihp"), Path("truth"), "cihp", "cihp", get_taxonomy("truth/taxonomy.json")
+)
+print(evaluate_folder(task, workers=2).compute()["object_apr"]["APr_vol"])
+"""
+
+
+def test_the_processes_do_not_import_the_program_again(tmp_path, tasks):
+    """It may import torch and Detectron2, and need not ask whether it is the main module."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(instance_crf.__file__).parents[1])}
+    command = [sys.executable, "program.py"]
+    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    expected = evaluate_folder(tasks["cihp"], workers=1).compute()["object_apr"]["APr_vol"]
+    assert float(printed) == expected
+    assert (tmp_path / "imported").read_text() == "once "
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def runs(pid):
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(") ")[2][0] not in "ZX"  # it may be left to nobody that waits for it
+
+
+def test_the_processes_end_when_their_parent_is_killed(tmp_path, tasks):
+    """They wait for a file that never comes."""
+    waited_for = tasks["cihp"].truth / "Human_ids/030.png"
+    waited_for.unlink()
+    os.mkfifo(waited_for)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(instance_crf.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 60
+    while len(descendants(process.pid)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)  # the two workers, their server, and a tracker of resources
+    children = descendants(process.pid)
+    process.kill()
+    process.wait()
+    assert len(children) == 4
+    while any(map(runs, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_object_classes_by_their_parts(tmp_path, make_pair):
