@@ -79,6 +79,7 @@ def generate(args: argparse.Namespace) -> None:
     stamp = args.folder / "benchmark.json"
     if stamp.is_file() and read_json(stamp) == wanted:
         return
+    stamp.unlink(missing_ok=True)  # first, so that it never vouches for what is half written
     for name in ("ground_truth", "predictions"):
         shutil.rmtree(args.folder / name, ignore_errors=True)
     work = partial(write_image, args.folder, args.size, args.people)
