@@ -57,10 +57,17 @@ class Regions:
     crowd: NDArray[np.bool_]
 
     def iou(self, truth: Regions) -> NDArray[np.float64]:
-        """(M, G) IoU; with a crowd, the share of the prediction that lies in it."""
-        if not self.masks or not truth.masks:
-            return np.zeros((len(self.masks), len(truth.masks)))
-        return _masks().iou(self.masks, truth.masks, truth.crowd.astype(np.uint8).tolist())
+        """(M, G) IoU of regions of one class, 0 between classes; with a crowd, the share of the
+        prediction that lies in it."""
+        ious, crowd = np.zeros((len(self.masks), len(truth.masks))), truth.crowd.astype(np.uint8)
+        for each in np.intersect1d(self.classes, truth.classes):
+            rows, columns = (np.flatnonzero(side.classes == each) for side in (self, truth))
+            ious[np.ix_(rows, columns)] = _masks().iou(
+                [self.masks[row] for row in rows],
+                [truth.masks[column] for column in columns],
+                crowd[columns].tolist(),
+            )
+        return ious
 
 
 class COCOWriter(PredictionWriter):
@@ -176,11 +183,10 @@ class _COCOFiles:
         return self._rows[kind].get(image_id, []), where
 
     def _masks_and_classes(self, rows: list[dict], kind: str, image_id: str, where: str) -> dict:
-        high = self.num_classes[kind]
-        classes = [as_whole(r.get("category_id"), f"{where}: category_id", 1, high) for r in rows]
+        high, key = self.num_classes[kind], f"{where}: category_id"
+        classes = [as_whole(row.get("category_id"), key, 1, high) for row in rows]
         segmentations = [row.get("segmentation") for row in rows]
-        names = [f"{where}, mask {number}" for number in range(len(rows))]
-        masks = encode_masks(segmentations, self.sizes[image_id], names)
+        masks = encode_masks(segmentations, self.sizes[image_id], where)
         return {"masks": masks, "classes": np.array(classes, dtype=np.int64) - 1}
 
 
@@ -204,7 +210,8 @@ class COCOTruth(_COCOFiles):
             self.sizes = sizes
             rows = as_kind(content["annotations"], list, f"{path}: annotations")
             self._rows[kind] = _by_image(rows, sizes, path)
-            ids = (as_name(r["id"], f"{path}: id of an annotation") for r in rows if "id" in r)
+            key = f"{path}: id of an annotation"
+            ids = (as_name(row["id"], key) for row in rows if "id" in row)
             refuse_repeated(ids, f"{path} has annotation")
             names = taxonomy.part_names if kind == "parts" else taxonomy.object_names
             check_categories(categories_of(content, path), names, path)
@@ -227,12 +234,11 @@ class COCOTruth(_COCOFiles):
     def regions(self, kind: str, image_id: str) -> Regions:
         """The ground truth of one kind in one image."""
         rows, where = self._rows_of(kind, image_id)
+        key = f"{where}: iscrowd"
         return Regions(
             **self._masks_and_classes(rows, kind, image_id, where),
             scores=np.full(len(rows), np.nan),
-            crowd=np.array(
-                [as_flag(r.get("iscrowd", 0), f"{where}: iscrowd") for r in rows], dtype=bool
-            ),
+            crowd=np.array([as_flag(row.get("iscrowd", 0), key) for row in rows], dtype=bool),
         )
 
 
@@ -252,12 +258,10 @@ class COCOPredictions(_COCOFiles):
     def regions(self, kind: str, image_id: str) -> Regions:
         """The predictions of one kind in one image."""
         rows, where = self._rows_of(kind, image_id)
+        key = f"{where}: score of a region"
         return Regions(
             **self._masks_and_classes(rows, kind, image_id, where),
-            scores=np.array(
-                [as_finite(r.get("score"), f"{where}: score of a region") for r in rows],
-                dtype=np.float64,
-            ),
+            scores=np.array([as_finite(row.get("score"), key) for row in rows], dtype=np.float64),
             crowd=np.zeros(len(rows), dtype=bool),
         )
 
@@ -265,8 +269,10 @@ class COCOPredictions(_COCOFiles):
 def _by_image(rows: list[dict], sizes: dict, path: Path) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for number, row in enumerate(rows):
-        require_keys(row, ("image_id",), f"{path}: region {number}")
-        image_id = as_name(row["image_id"], f"{path}: region {number}: image_id")
+        image_id = row.get("image_id") if isinstance(row, dict) else None
+        if type(image_id) is not str:
+            require_keys(row, ("image_id",), f"{path}: region {number}")
+            image_id = as_name(row["image_id"], f"{path}: region {number}: image_id")
         if image_id not in sizes:
             raise ValueError(f"{path} has a region of image {image_id}, which has no ground truth.")
         found.setdefault(image_id, []).append(row)
