@@ -96,12 +96,13 @@ class ExportFolder:
         self.end()
 
 
-def read_manifest(root: Path) -> dict[str, Any] | None:
+def read_manifest(root: str | Path) -> dict[str, Any] | None:
     """What a folder says of the export in it, and since when; None where it is of somebody else.
 
     Raises:
         ValueError: an export that was not finished; a broken file.
     """
+    root = Path(root).expanduser()
     if not (root / MANIFEST).is_file():
         return None
     content = read_json(root / MANIFEST, dict)
@@ -115,7 +116,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     return content | {"since": (root / MANIFEST).stat().st_mtime_ns}
 
 
-def check_images(manifest: Mapping[str, Any], found: Sequence[str], root: Path) -> None:
+def check_images(manifest: Mapping[str, Any], found: Sequence[str], root: str | Path) -> None:
     """Refuse a folder that has lost images since it was exported, or got others.
 
     Raises:
