@@ -166,8 +166,8 @@ def _is_usual(segmentation: object, size: list[int]) -> bool:
 
 
 def _are_sound(texts: Sequence[str | bytes], pixels: int) -> bool:
-    """Whether all :func:`_is_usual` masks of an image are surely sound; a quick check, for they come
-    by the thousand. If they are not, :func:`_encode` knows better and says why."""
+    """Whether all :func:`_is_usual` masks of an image are surely sound; quick, for they come by the
+    thousand. If they are not, :func:`_encode` knows better and says why."""
     if not texts:
         return True
     data = [_as_bytes(text) for text in texts]

@@ -57,17 +57,10 @@ class Regions:
     crowd: NDArray[np.bool_]
 
     def iou(self, truth: Regions) -> NDArray[np.float64]:
-        """(M, G) IoU of regions of one class, 0 between classes; with a crowd, the share of the
-        prediction that lies in it."""
-        ious, crowd = np.zeros((len(self.masks), len(truth.masks))), truth.crowd.astype(np.uint8)
-        for each in np.intersect1d(self.classes, truth.classes):
-            rows, columns = (np.flatnonzero(side.classes == each) for side in (self, truth))
-            ious[np.ix_(rows, columns)] = _masks().iou(
-                [self.masks[row] for row in rows],
-                [truth.masks[column] for column in columns],
-                crowd[columns].tolist(),
-            )
-        return ious
+        """(M, G) IoU; with a crowd, the share of the prediction that lies in it."""
+        if not self.masks or not truth.masks:
+            return np.zeros((len(self.masks), len(truth.masks)))
+        return _masks().iou(self.masks, truth.masks, truth.crowd.astype(np.uint8).tolist())
 
 
 class COCOWriter(PredictionWriter):
