@@ -55,6 +55,7 @@ from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
 from instance_crf.evaluation.toolkit.photographs import REGION_OF_PART, REGIONS
+from instance_crf.files import atomic_path, check_writable
 from instance_crf.program import run_program
 
 try:
@@ -489,6 +490,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    check_writable(args.json)
     torch.set_num_threads(args.threads)
     cases = [
         Case(*size, thetas, **{what: count})
@@ -509,9 +511,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.threads} threads for ours, {args.repeats} repetitions, {source}")
     print_table(results)
     if args.json:
-        temporary = args.json.with_name(args.json.name + ".tmp")
-        temporary.write_text(json.dumps(results, indent=1))
-        temporary.replace(args.json)
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(results, indent=1))
     return 0
 
 

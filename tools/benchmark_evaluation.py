@@ -31,6 +31,7 @@ from instance_crf.evaluation import Parsing
 from instance_crf.evaluation.toolkit.export import make_writer
 from instance_crf.evaluation.toolkit.formats.base import write_png, write_text
 from instance_crf.evaluation.toolkit.taxonomies import find_taxonomy
+from instance_crf.files import check_writable, read_json
 from instance_crf.program import run_program
 
 # (part of CIHP, centre x and y, half width and height), in units of the person's height.
@@ -63,6 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    check_writable(args.json)
     generate(args)
     measurement = measure(args)
     print(json.dumps(measurement, indent=2))
@@ -75,8 +77,9 @@ def generate(args: argparse.Namespace) -> None:
     """Write the data, unless the folder holds just these."""
     wanted = {"images": args.images, "size": args.size, "people": args.people}
     stamp = args.folder / "benchmark.json"
-    if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
+    if stamp.is_file() and read_json(stamp) == wanted:
         return
+    stamp.unlink(missing_ok=True)  # first, so that it never vouches for what is half written
     for name in ("ground_truth", "predictions"):
         shutil.rmtree(args.folder / name, ignore_errors=True)
     work = partial(write_image, args.folder, args.size, args.people)

@@ -36,7 +36,7 @@ import torch
 from tqdm import tqdm
 
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, check_writable
 from instance_crf.own_models import parse
 from instance_crf.own_models.join import Join
 from instance_crf.program import run_program
@@ -228,6 +228,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    check_writable(args.json)
     large = (
         round(1000 * (args.megapixels * 4 / 3) ** 0.5),
         round(1000 * (args.megapixels * 3 / 4) ** 0.5),

@@ -331,8 +331,7 @@ def draw(photographs: Sequence[dict], args: argparse.Namespace) -> Path:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Evaluate, print, write; returns the rows of results.json."""
-    if args.output:
-        check_writable(args.output, folder=True)
+    check_writable(args.output, folder=True)
     photographs = find_photographs(args.folder)
     every = make_rows()
     chosen = [row for row in every if row.group in args.rows]

@@ -129,6 +129,18 @@ def test_no_such_taxonomy(tmp_path, capsys):
 # --- evaluate ---
 
 
+@pytest.mark.parametrize("command", ["parse", "compare"])
+def test_an_output_that_cannot_be_written_is_said_before_models_are_loaded(
+    tmp_path, capsys, command
+):
+    (tmp_path / "file").write_text("")
+    argv = [command, str(tmp_path), "--parts", "hf:nobody/none", "--detector", "torchvision:none"]
+    argv += ["--truth", str(tmp_path)] if command == "compare" else []
+    assert main([*argv, "--output", str(tmp_path / "file")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/file") and "cannot be written" in line
+
+
 def test_evaluate(tmp_path, capsys):
     parts, objects = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.int32)
     parts[4:44, 6:30] = 1 + np.arange(40)[:, None] * 3 // 40

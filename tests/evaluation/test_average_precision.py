@@ -283,7 +283,10 @@ def brute_force(data, protocol, class_index, threshold):
             choice = [int(ious.argmax())] if len(ious) else []
             choice = [c for c in choice if good[c] and c not in taken]
         else:
-            choice = [c for c in np.argsort(-ious, kind="stable") if good[c] and c not in taken]
+            order = np.argsort(-ious, kind="stable")
+            if protocol.equal_ious == "last":
+                order = np.lexsort((-np.arange(len(ious)), -ious))
+            choice = [c for c in order if good[c] and c not in taken]
         hits.append(bool(choice))
         taken.update(choice[:1])
     if truths == 0:
@@ -404,6 +407,17 @@ def test_coco_uses_the_best_hundred_of_a_class():
     assert one_image_ap("coco", ious, scores, 0.5) == 0.0
     ious[50] = 1.0
     assert one_image_ap("coco", ious, scores, 0.5) == pytest.approx(1 / 100)
+
+
+def test_whole_numbers_rank_as_numbers():
+    """Image 9 has a hit and image 10 a miss, of one score: 9 comes first, as in pycocotools."""
+    for ids, expected in (((9, 10), 1.0), (("9", "10"), 0.5)):
+        metric = AveragePrecision(1, "sds")
+        for image_id, iou in zip(ids, (1.0, 0.0), strict=True):
+            truths = np.zeros(int(iou))
+            ious = np.full((1, len(truths)), iou)
+            metric.add(image_id, scores=[0.5], classes=[0], ious=ious, truth_classes=truths)
+        assert metric.compute().volume == expected
 
 
 # --- properties ---

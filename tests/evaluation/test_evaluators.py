@@ -190,6 +190,7 @@ def _evaluate_share(rank, world_size, folder, results):
     share = results[rank::world_size]
     numbers = run(PartInstanceEvaluator(NAME, protocol=("sds", "coco"), compare_scores=True), share)
     exporter = PredictionExporter(NAME, "panoptic", folder / "panoptic")
+    assert run(exporter, share[:1]) == {}  # and then another over it
     assert run(exporter, share) == {}
     assert (numbers is None) == (not comm.is_main_process())
     if numbers is not None:
@@ -221,3 +222,25 @@ def test_exported_during_evaluation(dataset, tmp_path):
     for image_id, truth in truths.items():
         metrics.add(image_id, reader.read(image_id), truth)
     assert metrics.compute() == run(PartInstanceEvaluator(NAME, score_name="product"), results)
+
+
+def test_an_export_that_does_not_end_leaves_the_old_one(dataset, tmp_path):
+    _, results, _ = dataset
+    exporter = PredictionExporter(NAME, "mhp", tmp_path / "mhp")
+    run(exporter, results)
+    before = (tmp_path / "mhp/results.txt").read_text()
+    exporter.reset()
+    exporter.process([{"image_id": "0000"}], [{"part_instances": results[1][1]}])
+    reader = PREDICTION_READERS["mhp"](tmp_path / "mhp", TAXONOMY)
+    assert (tmp_path / "mhp/results.txt").read_text() == before
+    np.testing.assert_array_equal(reader.read("0000").object_map, results[0][1].object_map)
+    run(exporter, results[:2])
+    reader = PREDICTION_READERS["mhp"](tmp_path / "mhp", TAXONOMY)
+    assert reader.image_ids() == ["0000", "0001"]
+    assert not (tmp_path / "mhp/global_tag/0002.png").exists()
+
+
+def test_an_image_that_comes_twice_is_not_exported(dataset, tmp_path):
+    _, results, _ = dataset
+    with pytest.raises(ValueError, match="Image '0001' has two predictions"):
+        run(PredictionExporter(NAME, "coco", tmp_path), [*results, results[1]])

@@ -170,25 +170,26 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
         raise
 
 
-def check_writable(path: str | os.PathLike, *, folder: bool = False) -> None:
+def check_writable(path: str | os.PathLike | None, *, folder: bool = False) -> None:
     """Try whether a file, or files in a folder, can be written, before work that would be lost.
 
     Args:
-        path: the file, which is left as it is, or the folder; folders are made.
+        path: the file, or the folder; nothing of it is made or changed. None: nothing is written.
         folder: it is one.
 
     Raises:
         OSError: it cannot; names ``path``.
     """
+    if path is None:
+        return
     path = Path(path)
-    parent = path if folder else path.parent
     try:
-        if parent.exists() and not parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        parent.mkdir(parents=True, exist_ok=True)
-        if not folder and path.is_dir():
+        if path.is_dir() and not folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=parent) as file:
+        there = next(
+            each for each in (path if folder else path.parent, *path.parents) if each.exists()
+        )
+        with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=there) as file:
             file.write(bytes(4096))
     except OSError as error:
         raise _cannot_write(error, path) from error

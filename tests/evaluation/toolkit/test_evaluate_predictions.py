@@ -2,13 +2,19 @@
 
 import importlib.util
 import json
+import os
 import pickle
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import instance_crf
 from instance_crf.commands.evaluate import read_list
 from instance_crf.evaluation import METRICS, PartParsingMetrics
 from instance_crf.evaluation.toolkit.export import export_predictions
@@ -218,6 +224,87 @@ def test_wrong_arguments(tmp_path, capsys):
             read_list(listed)
 
 
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--json", "truth"),
+        ("--json", "a_file/numbers.json"),
+        ("--json", "/proc/numbers.json"),
+        ("--report", "a_file"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path, capsys, option, name):
+    """Here there is no ground truth: it is not even looked at."""
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "a_file").write_text("")
+    argv = ["--predictions", str(tmp_path), "--ground-truth", str(tmp_path / "truth")]
+    assert tool.main([*argv, "--format", "cihp", option, str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and error[0].startswith("error: ")
+    assert f"{tmp_path / name}" in error[0] and "cannot be written: " in error[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"truth", "a_file"}
+
+
+def test_a_full_disk(tmp_path, pairs):
+    """Here a limit of a file's size, which is met when the numbers are written."""
+    write_truth(tmp_path / "truth", pairs)
+    export_predictions("cihp", tmp_path / "predictions", TAXONOMY, predictions_of(pairs))
+    command = [sys.executable, str(ROOT / "tools/evaluate_predictions.py"), "--format", "cihp"]
+    command += ["--predictions", "predictions", "--ground-truth", "truth", "--json", "numbers.json"]
+    process = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )
+    assert process.returncode == 1
+    assert process.stderr == "error: numbers.json: cannot be written: File too large\n"
+    assert "part_apr  [protocol sds]" in process.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"predictions", "truth"}
+
+
+def test_a_list_in_any_usual_coding_of_unicode(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_bytes("\ufeffa\r\né\r\n".encode())
+    assert read_list(path) == ["a", "é"]
+    path.write_bytes("é".encode("latin-1"))
+    with pytest.raises(ValueError, match="ids.txt is not text in UTF-8"):
+        read_list(path)
+    with pytest.raises(FileNotFoundError, match="none.txt does not exist"):
+        read_list(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "format_name", "said"),
+    [
+        ("coco", "cihp", "coco here: cihp files mark no crowds"),
+        ("tvg", "coco", "tvg here: coco files have no ignored pixels"),
+        ("cihp", "coco", "cihp here: coco files do not list the images without a prediction"),
+        ("coco", "coco", None),
+        ("tvg", "cihp", None),
+        ("cihp", "cihp", None),
+    ],
+)
+def test_what_the_files_cannot_tell_of_a_protocol(
+    tmp_path, pairs, capsys, protocol, format_name, said
+):
+    truths = [(image_id, truth) for image_id, (_, truth) in pairs.items()]
+    if format_name == "coco":
+        write_coco_truth(tmp_path / "truth", TAXONOMY, truths)
+    else:
+        write_truth(tmp_path / "truth", pairs)
+    export_predictions(format_name, tmp_path / "predictions", TAXONOMY, predictions_of(pairs))
+    content = run(tmp_path, "--format", format_name, "--protocol", protocol)
+    lines = capsys.readouterr().out.splitlines()
+    after = lines[lines.index(f"part_apr  [protocol {protocol}]") + 1].strip()
+    if said is None:
+        assert after.startswith("APr_vol") and content["caveats"] == {}
+    else:
+        assert after.startswith(said)
+        assert after == f"{protocol} here: {content['caveats'][protocol]}"
+
+
 def test_taxonomies_by_name(tmp_path):
     for name in TAXONOMY_NAMES:
         assert find_taxonomy(name, tmp_path, "cihp").num_parts > 0
@@ -271,6 +358,66 @@ def test_several_processes_give_the_same_numbers_to_the_last_digit(tasks):
     (tasks["cihp"].truth / "Human_ids/030.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"Human_ids/030\.png"):
         evaluate_folder(tasks["cihp"], workers=2)
+
+
+PROGRAM = """
+import sys
+open("imported", "a").write("once ")
+from pathlib import Path
+from instance_crf.evaluation.toolkit.runner import Evaluation, evaluate_folder
+from instance_crf.taxonomies import get_taxonomy
+task = Evaluation(
+    Path("out_cihp"), Path("truth"), "cihp", "cihp", get_taxonomy("truth/taxonomy.json")
+)
+print(evaluate_folder(task, workers=2).compute()["object_apr"]["APr_vol"])
+"""
+
+
+def test_the_processes_do_not_import_the_program_again(tmp_path, tasks):
+    """It may import torch and Detectron2, and need not ask whether it is the main module."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(instance_crf.__file__).parents[1])}
+    command = [sys.executable, "program.py"]
+    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    expected = evaluate_folder(tasks["cihp"], workers=1).compute()["object_apr"]["APr_vol"]
+    assert float(printed) == expected
+    assert (tmp_path / "imported").read_text() == "once "
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def runs(pid):
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(") ")[2][0] not in "ZX"  # it may be left to nobody that waits for it
+
+
+def test_the_processes_end_when_their_parent_is_killed(tmp_path, tasks):
+    """They wait for a file that never comes."""
+    waited_for = tasks["cihp"].truth / "Human_ids/030.png"
+    waited_for.unlink()
+    os.mkfifo(waited_for)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(instance_crf.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 60
+    while len(descendants(process.pid)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)  # the two workers, their server, and a tracker of resources
+    children = descendants(process.pid)
+    process.kill()
+    process.wait()
+    assert len(children) == 4
+    while any(map(runs, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_object_classes_by_their_parts(tmp_path, make_pair):

@@ -345,7 +345,9 @@ def test_the_tvg_evaluators_reading_gives_our_ap(tmp_path, pairs):
             assert len(values) == len(rows)
             instances = np.asarray(Image.open(tmp_path / "SegmentationPartInstance" / path.name))
             classes = np.asarray(Image.open(tmp_path / "SegmentationPart" / path.name))
-            elements = [e for e in np.unique(instances) if classes[instances == e][0] == part]
+            # MATLAB's first pixel: down the columns.
+            first = {e: classes.T[instances.T == e][0] for e in np.unique(instances)}
+            elements = [e for e in first if first[e] == part]
             count += len(elements)
             for value, (label, score) in zip(values, rows, strict=True):
                 if int(label) == part:
@@ -357,6 +359,19 @@ def test_the_tvg_evaluators_reading_gives_our_ap(tmp_path, pairs):
                     scores.append(float(score))
         value = non_interpolated_or_all_points(hits, scores, count, interpolated=False)
         assert ap[part - 1, 4] == pytest.approx(value)
+
+
+def test_a_tvg_segment_has_the_class_of_its_first_pixel_down_the_columns(tmp_path):
+    """By rows the first pixel of segment 1 is part 2's, of segment 2 part 1's."""
+    for name, rows in (
+        ("SegmentationPartInstance", [[0, 1, 2], [1, 1, 2], [0, 2, 2]]),
+        ("SegmentationPart", [[0, 2, 1], [1, 1, 1], [0, 2, 1]]),
+    ):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.array(rows, np.uint8)).save(tmp_path / name / "a.png")
+    truth = TRUTH_READERS["tvg"](tmp_path, PERSON).read("a")
+    assert truth.segment_ids.tolist() == [1, 2]
+    assert truth.segment_parts.tolist() == [1, 2]
 
 
 def class_ious(first, second, count):

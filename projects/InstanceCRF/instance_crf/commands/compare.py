@@ -122,11 +122,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--pictures is {args.pictures}; it must be 0 or more.")
     if args.pictures and args.output is None:
         raise ValueError("--pictures needs --output, the folder for them.")
+    check_writable(args.output, folder=True)
     merge = None if args.truth_merge is None else read_groups(args.truth_merge)
     truth = open_truth(args.truth, args.truth_format, args.truth_taxonomy, merge)
     photos = _photos(args.photos, truth, args.truth)
-    if args.output is not None:
-        check_writable(args.output, folder=True)
     comparison = Comparison(
         ranking=args.ranking,
         protocol=args.protocol,

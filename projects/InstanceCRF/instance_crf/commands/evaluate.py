@@ -14,9 +14,9 @@ from ..evaluation import METRICS, PROTOCOLS
 from ..evaluation.toolkit.formats import PREDICTION_READERS, TRUTH_READERS
 from ..evaluation.toolkit.part_parsing import format_results, without_nan
 from ..evaluation.toolkit.report import write_report
-from ..evaluation.toolkit.runner import Evaluation, evaluate_folder
+from ..evaluation.toolkit.runner import Evaluation, caveat, evaluate_folder
 from ..evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy
-from ..files import atomic_path
+from ..files import atomic_path, check_writable, read_text
 from ..taxonomies import PartTaxonomy
 
 __all__ = ["add_arguments", "evaluate", "read_list", "run"]
@@ -89,9 +89,11 @@ def evaluate(args: argparse.Namespace) -> dict:
     """Evaluate, print, write; returns what ``--json`` writes.
 
     Raises:
-        FileNotFoundError, ValueError: about a file, by its name.
+        OSError, ValueError: about a file, by its name.
     """
     start = time.perf_counter()
+    for path in (args.json, args.report and args.report / "confusion.png"):
+        check_writable(path)
     if args.ground_truth_format is None:
         args.ground_truth_format = "cihp" if args.format == "partpq" else args.format
     taxonomy = find_taxonomy(args.taxonomy, args.ground_truth, args.ground_truth_format)
@@ -111,9 +113,11 @@ def evaluate(args: argparse.Namespace) -> dict:
         results = metrics.compute()
     for message in dict.fromkeys(str(w.message) for w in defects):
         print(f"warning: {message}", file=sys.stderr)
-    print(format_results(results, metrics))
+    caveats = {p.name: caveat(p, args.format, args.ground_truth_format) for p in metrics.protocols}
+    print(format_results(results, metrics, caveats))
     report_missing(args.metrics, results, args.format)
     content = summarize(args, taxonomy, results, metrics)
+    content["caveats"] = {name: text for name, text in caveats.items() if text}
     content["seconds"] = round(time.perf_counter() - start, 1)
     if args.json:
         with atomic_path(args.json) as temporary:
@@ -156,9 +160,7 @@ def read_list(path: Path | None) -> list[str] | None:
     """The ids of ``--list``."""
     if path is None:
         return None
-    if not path.is_file():
-        raise FileNotFoundError(f"The list {path} does not exist.")
-    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not ids:
         raise ValueError(f"The list {path} is empty; it must have one image id a line.")
     if len(set(ids)) < len(ids):

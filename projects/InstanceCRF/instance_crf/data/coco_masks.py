@@ -48,48 +48,37 @@ def as_image_size(height: object, width: object, where: str) -> tuple[int, int]:
     return size
 
 
-def encode_masks(
-    segmentations: Sequence, size: tuple[int, int], names: Sequence[str]
-) -> list[dict]:
+def encode_masks(segmentations: Sequence, size: tuple[int, int], where: str) -> list[dict]:
     """The masks of one image as pycocotools' compressed run lengths.
 
     Args:
         segmentations: M, each ``{"size": [H, W], "counts"}`` with the counts as numbers or as
             compressed text; or a list of polygons x, y, x, y, …
         size: (H, W) of the image.
-        names: M, what opens the message about each.
+        where: opens the message, followed by the number of the mask, from 0.
 
     Raises:
         ValueError: no such masks, masks of another size, runs that do not fill the image, polygons
             far outside of it.
         ImportError: pycocotools is not installed.
     """
-    coding = require("pycocotools.mask", "eval")
-    masks, texts = list(segmentations), []
-    for row, (segmentation, name) in enumerate(zip(segmentations, names, strict=True)):
-        if isinstance(segmentation, list):
-            _check_polygons(segmentation, size, name)
-            masks[row] = coding.merge(coding.frPyObjects(segmentation, *size))
-            continue
-        check_mask_size(segmentation, size, name)
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            runs = _runs_of_numbers(counts, size[0] * size[1], name)
-            masks[row] = coding.frPyObjects(_without_empty(runs, size), *size)
-        elif isinstance(counts, (str, bytes)):
-            texts.append(row)
-        else:
-            raise ValueError(f"{name}: counts must be a list or a text, got {counts!r:.60}.")
-    found = _check_texts([masks[row]["counts"] for row in texts], size, [names[r] for r in texts])
-    for k, runs in found:
-        masks[texts[k]] = coding.frPyObjects(_without_empty(runs, size), *size)
-    return masks
+    usual = [_is_usual(segmentation, list(size)) for segmentation in segmentations]
+    pixels = size[0] * size[1]
+    sound = _are_sound(
+        [s["counts"] for s, u in zip(segmentations, usual, strict=True) if u], pixels
+    )
+    return [
+        segmentation
+        if sound and usual[row]
+        else _encode(segmentation, size, f"{where}, mask {row}")
+        for row, segmentation in enumerate(segmentations)
+    ]
 
 
 def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> NDArray[np.uint8]:
     """(H, W) 0 or 1; arguments and errors as :func:`encode_masks`, of a single mask."""
-    masks = encode_masks([segmentation], size, [where])
-    return require("pycocotools.mask", "eval").decode(masks[0])
+    mask = _encode(segmentation, size, where)
+    return require("pycocotools.mask", "eval").decode(mask)
 
 
 def check_mask_size(segmentation: object, size: tuple[int, int], where: str) -> None:
@@ -110,98 +99,134 @@ def check_mask_size(segmentation: object, size: tuple[int, int], where: str) -> 
         )
 
 
-def _runs_of_numbers(counts: list, pixels: int, where: str) -> NDArray[np.int64]:
+def _encode(segmentation: object, size: tuple[int, int], where: str) -> dict:
+    coding = require("pycocotools.mask", "eval")
+    if isinstance(segmentation, list):
+        _check_polygons(segmentation, size, where)
+        return coding.merge(coding.frPyObjects(segmentation, *size))
+    check_mask_size(segmentation, size, where)
+    counts, pixels = segmentation["counts"], size[0] * size[1]
+    if isinstance(counts, list):
+        runs = _as_runs(counts, where)
+    elif isinstance(counts, (str, bytes)):
+        runs = _runs_of_text(counts, where)
+    else:
+        raise ValueError(f"{where}: counts must be a list or a text, got {counts!r:.60}.")
+    if runs.size and runs.min() < 0:
+        raise ValueError(f"{where}: its runs go down to {runs.min()}; none can be below 0.")
+    if runs.sum() != pixels:
+        raise ValueError(f"{where}: its runs are {runs.sum()} pixels, but the image has {pixels}.")
+    return coding.frPyObjects({"size": list(size), "counts": _without_empty(runs)}, *size)
+
+
+def _as_runs(counts: list, where: str) -> NDArray[np.int64]:
     try:
         runs = np.asarray(counts)
     except ValueError:  # lists of different lengths
         runs = np.asarray(None)
-    if runs.ndim != 1 or runs.dtype.kind not in "iuf":
+    known = runs.ndim == 1 and (runs.dtype.kind in "iuf" or not runs.size)
+    if not known or not (np.abs(runs) <= _MAX_PIXELS).all() or (runs != np.floor(runs)).any():
         raise ValueError(f"{where}: counts must be whole numbers, got {counts!r:.60}.")
-    if not ((runs >= 0) & (runs <= pixels) & (runs == np.floor(runs))).all():
-        raise ValueError(f"{where}: counts must be whole numbers in 0..{pixels}, got {runs}.")
-    runs = runs.astype(np.int64)
-    if runs.sum() != pixels:
-        raise _not_filled(where, runs.sum(), pixels)
-    return runs
+    return runs.astype(np.int64)
 
 
-def _check_texts(
-    texts: Sequence[str | bytes], size: tuple[int, int], names: Sequence[str]
-) -> list[tuple[int, NDArray[np.int64]]]:
-    """Check compressed run lengths, all of an image at once.
+def _as_bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
 
-    COCO's coding: a character is 48 + 5 bits of a number, the lowest first, + 32 if more follow;
-    the fifth bit of the last is the sign. From the fourth number on, what is coded is the
-    difference from the number two before.
 
-    Returns:
-        index and runs of the texts in which an empty run hides inside.
+def _runs_of_text(text: str | bytes, where: str) -> NDArray[np.int64]:
+    """Decode COCO's compressed run lengths.
+
+    A character is 48 + 5 bits of a number, the lowest first, + 32 if more follow; the fifth bit of
+    the last is the sign. From the fourth number on, what is coded is the difference from the number
+    two before.
     """
+    numbers, value, bits = [], 0, 0
+    for character in _as_bytes(text):
+        code = character - 48
+        if not 0 <= code < 64 or bits == 5 * _LONGEST_NUMBER:
+            raise ValueError(f"{where}: counts {text[:40]!r} are no run lengths.")
+        value |= (code & 31) << bits
+        bits += 5
+        if code < 32:
+            value -= (code >> 4) << bits
+            numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
+            value, bits = 0, 0
+    if bits:
+        raise ValueError(f"{where}: counts {text[-40:]!r} are cut short.")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _is_usual(segmentation: object, size: list[int]) -> bool:
+    """Whether it is a compressed text of this size, and likely of three numbers or more."""
+    if type(segmentation) is not dict or segmentation.get("size") != size:
+        return False
+    counts = segmentation.get("counts")
+    return isinstance(counts, (str, bytes)) and len(counts) > _LONGEST_NUMBER
+
+
+def _are_sound(texts: Sequence[str | bytes], pixels: int) -> bool:
+    """Whether all :func:`_is_usual` masks of an image are surely sound; quick, for they come by the
+    thousand. If they are not, :func:`_encode` knows better and says why."""
     if not texts:
-        return []
-    pixels = size[0] * size[1]
-    data = [t if isinstance(t, bytes) else t.encode("utf-8", "surrogatepass") for t in texts]
-    lengths = np.array([len(text) for text in data])
-    code = np.frombuffer(b"".join(data), dtype=np.uint8).astype(np.int64) - 48
-    stops = np.cumsum(lengths)
-
-    def refuse_if(wrong: NDArray, why: str) -> None:
-        if wrong.any():
-            k = int(np.argmax(wrong))
-            raise ValueError(f"{names[k]}: counts {data[k][:40]!r} {why}.")
-
-    refuse_if(lengths == 0, "are empty")
-    starts = stops - lengths
-    strange = np.logical_or.reduceat((code < 0) | (code > 63), starts)
-    refuse_if(strange, "are not run lengths")
-    refuse_if(code[stops - 1] >= 32, "are cut short")
-    last = np.flatnonzero(code < 32)
-    first = np.append(0, last[:-1] + 1)
-    digits = last - first + 1
-    too_long = np.zeros(len(data), dtype=bool)
-    too_long[np.searchsorted(stops, first[digits > _LONGEST_NUMBER], side="right")] = True
-    refuse_if(too_long, "are not run lengths")
-
-    place = np.arange(len(code)) - np.repeat(first, digits)
-    numbers = np.add.reduceat((code & 31) << (5 * place), first)
-    numbers -= ((code[last] & 16) != 0) * (np.int64(1) << (5 * digits))
-    begin = np.searchsorted(first, starts)  # the first number of each text
-    count = np.diff(np.append(begin, len(numbers)))
-    runs = _undo_differences(numbers, begin, count)
-
-    refuse_if(np.minimum.reduceat(runs, begin) < 0, "have a negative run")
-    totals = np.add.reduceat(runs, begin)
-    for k in np.flatnonzero(totals != pixels):
-        raise _not_filled(names[k], totals[k], pixels)
-    empty = runs == 0
-    empty[begin] = False
-    texts_with = np.flatnonzero(np.logical_or.reduceat(empty, begin))
-    return [(int(k), runs[begin[k] : begin[k] + count[k]]) for k in texts_with]
+        return True
+    data = [_as_bytes(text) for text in texts]
+    lengths = np.fromiter(map(len, data), dtype=np.int64, count=len(data))
+    code = np.frombuffer(b"".join(data), dtype=np.uint8) - np.uint8(48)
+    starts = np.cumsum(lengths) - lengths
+    if code.max() > 63 or code[starts + lengths - 1].max() > 31:
+        return False
+    follows = np.append(False, code[:-1] > 31)
+    first = np.flatnonzero(~follows)
+    numbers = _numbers(code, follows, first)
+    if numbers is None:
+        return False
+    begin = np.searchsorted(first, starts)
+    end = np.append(begin[1:], len(numbers))
+    if (end - begin).min() < 3:  # what follows takes every second number
+        return False
+    totals, sound = numbers[begin], numbers[begin] >= 0
+    for odd in (0, 1):
+        # Each number is added to that two after it, so here is every second one. The sums go on
+        # from text to text: what the last before has left is taken off.
+        sums = np.cumsum(numbers[odd::2])
+        low, high = (begin + 2 - odd) // 2, (end + 1 - odd) // 2
+        left = np.append(0, sums)[low]
+        edges = np.stack([low, high], axis=1).reshape(-1)[:-1]
+        totals += np.add.reduceat(sums, edges)[::2] - left * (high - low)
+        sound &= np.minimum.reduceat(sums, edges)[::2] > left
+    return bool((sound & (totals == pixels)).all())
 
 
-def _undo_differences(numbers: NDArray, begin: NDArray, count: NDArray) -> NDArray[np.int64]:
-    """Runs of all texts; each run of a text is added to that two after it, but for its first."""
-    sums = numbers.copy()
-    sums[0::2] = np.cumsum(numbers[0::2])
-    sums[1::2] = np.cumsum(numbers[1::2])
-    local = np.arange(len(numbers)) - np.repeat(begin, count)
-    before = np.where(begin > 0, sums[begin - 1], 0)
-    runs = sums - np.where(local % 2 == 1, np.repeat(before, count), np.repeat(sums[begin], count))
-    runs[begin] = numbers[begin]
-    return runs
+def _numbers(code: NDArray, follows: NDArray, first: NDArray) -> NDArray[np.int64] | None:
+    """The numbers that characters code, or None if one has too many of them.
+
+    Args:
+        code: characters - 48, uint8.
+        follows: of each character, whether it goes on with the number before.
+        first: rows of the characters that begin a number.
+    """
+    bits = (code & 31).astype(np.int8)
+    bits = np.where(code > 31, bits, (bits ^ 16) - 16)  # the last one has the sign
+    numbers = bits[first].astype(np.int64)
+    rows = np.flatnonzero(follows)
+    owners = rows - np.arange(1, len(rows) + 1)
+    place = np.ones(len(rows), dtype=np.int64)
+    late = np.flatnonzero(follows[rows - 1])
+    while len(late):
+        place[late] += 1
+        if place[late[0]] >= _LONGEST_NUMBER:
+            return None
+        late = late[follows[rows[late] - place[late]]]
+    np.add.at(numbers, owners, bits[rows].astype(np.int64) << 5 * place)
+    return numbers
 
 
-def _without_empty(runs: NDArray[np.int64], size: tuple[int, int]) -> dict:
+def _without_empty(runs: NDArray[np.int64]) -> list[int]:
     """The same mask without runs of no pixel inside, at which pycocotools stops to compare."""
-    pixels = size[0] * size[1]
     changes, times = np.unique(np.cumsum(runs), return_counts=True)
-    changes = changes[(times % 2 == 1) & (changes < pixels)]
-    canonical = np.diff(np.concatenate([[0], changes, [pixels]]))
-    return {"size": list(size), "counts": canonical.tolist()}
-
-
-def _not_filled(where: str, total: int, pixels: int) -> ValueError:
-    return ValueError(f"{where}: its runs are {total} pixels, but the image has {pixels}.")
+    changes = changes[(times % 2 == 1) & (changes < runs.sum())]
+    return np.diff(np.concatenate([[0], changes, [runs.sum()]])).tolist()
 
 
 def _check_polygons(rings: list, size: tuple[int, int], where: str) -> None:

@@ -31,7 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    # These need Detectron2 or torch, which the rest does without.
+    # These need Detectron2, which the rest does without.
     if name in ("PartInstanceEvaluator", "PredictionExporter"):
         from . import evaluators
 

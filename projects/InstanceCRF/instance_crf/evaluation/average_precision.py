@@ -141,12 +141,18 @@ class _ImageRecord:
     attainable: dict[int, NDArray[np.int64]]
 
 
+def _rank(image_id: Hashable) -> tuple[bool, int, str]:
+    if isinstance(image_id, int | np.integer):
+        return False, int(image_id), ""
+    return True, 0, str(image_id)
+
+
 class AveragePrecision:
     """Accumulates images, then computes the AP of every class and threshold.
 
     The result does not depend on the order in which images come, nor on how they are spread
-    over accumulators that are then merged: equal scores rank by image id, and within an image
-    as they were given.
+    over accumulators that are then merged: equal scores rank by image id (whole numbers as
+    numbers, all others as text), and within an image as they were given.
     """
 
     def __init__(self, num_classes: int, protocol: str | Protocol = "sds") -> None:
@@ -225,7 +231,7 @@ class AveragePrecision:
 
     def compute(self) -> APResult:
         """AP over all images so far."""
-        records = [self._images[key] for key in sorted(self._images, key=str)]
+        records = [self._images[key] for key in sorted(self._images, key=_rank)]
         shape = (self.num_classes, len(self.protocol.thresholds))
         ap, oracle = np.zeros(shape), np.zeros(shape)
         num_truths = np.zeros(self.num_classes, dtype=np.int64)

@@ -25,6 +25,8 @@ from .contingency import IGNORE
 from .parsing import Comparison, Parsing, parsing_of_result
 from .protocols import Protocol
 from .toolkit.export import make_writer
+from .toolkit.export_folder import ExportFolder
+from .toolkit.formats import PredictionWriter
 from .toolkit.part_parsing import METRICS, PartParsingMetrics, format_results, without_nan
 from .toolkit.score_study import ScoreStudy
 
@@ -188,7 +190,10 @@ class PartInstanceEvaluator(DatasetEvaluator):
 
 
 class PredictionExporter(DatasetEvaluator):
-    """Writes the outputs' ``part_instances`` as files while a dataset is evaluated."""
+    """Writes the outputs' ``part_instances`` as files while a dataset is evaluated.
+
+    The files of all processes replace an earlier export at the end, together.
+    """
 
     def __init__(
         self,
@@ -204,18 +209,29 @@ class PredictionExporter(DatasetEvaluator):
         Args:
             dataset_name: whose taxonomy the predictions have.
             format_name, options: see :func:`instance_crf.evaluation.toolkit.export.make_writer`.
-            output_dir: the folder to write to.
+            output_dir: the folder to write to; files of other names stay.
             score_name: of :data:`instance_crf.structures.SCORE_NAMES`; None: each result's own.
-            distributed: gather what all images share from all processes.
+            distributed: gather what all images share from all processes, which have one folder.
         """
         self._taxonomy = MetadataCatalog.get(dataset_name).taxonomy
-        self._make = lambda: make_writer(format_name, output_dir, self._taxonomy, **options)
+        self._folder = ExportFolder(output_dir)
+        self._make = lambda: make_writer(format_name, self._folder.new, self._taxonomy, **options)
         self._score_name = score_name
         self._distributed = distributed
-        self.reset()
+        self._writer: PredictionWriter | None = None
+        self._image_ids: list[str] = []
 
     def reset(self) -> None:
-        self._writer = self._make()
+        """Begin anew.
+
+        Raises:
+            ValueError, OSError: see :meth:`ExportFolder.begin`.
+        """
+        if not self._distributed or comm.is_main_process():
+            self._folder.begin()
+        if self._distributed:
+            comm.synchronize()  # nobody writes before the folder is empty
+        self._writer, self._image_ids = self._make(), []
 
     def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
         """
@@ -223,21 +239,34 @@ class PredictionExporter(DatasetEvaluator):
             inputs: dicts with ``image_id``.
             outputs: dicts with ``part_instances``.
         """
+        if self._writer is None:
+            self.reset()
         for one_input, output in zip(inputs, outputs, strict=True):
             prediction = parsing_of_result(output["part_instances"], self._score_name)
-            self._writer.add(str(one_input["image_id"]), prediction)
+            self._image_ids.append(str(one_input["image_id"]))
+            self._writer.add(self._image_ids[-1], prediction)
 
     def evaluate(self) -> dict:
-        """Finish the files on the main process; there are no numbers."""
+        """Finish the files on the main process; there are no numbers.
+
+        Raises:
+            ValueError: an image was processed twice.
+        """
+        if self._writer is None:
+            self.reset()
+        gathered = [(self._writer, self._image_ids)]
+        self._writer = None
         if self._distributed:
             comm.synchronize()
-            writers = comm.gather(self._writer, dst=0)
+            gathered = comm.gather(gathered[0], dst=0)
             if not comm.is_main_process():
                 return {}
-            self._writer, *others = writers
-            for other in others:
-                self._writer.merge(other)
-        self._writer.close()
+        (writer, _), *others = gathered
+        for other, _ in others:
+            writer.merge(other)
+        writer.close()
+        self._folder.publish([image_id for _, ids in gathered for image_id in ids])
+        self._folder.end()
         return {}
 
 

@@ -32,6 +32,8 @@ class Protocol:
             has that one, it is a false positive. ``"uncovered"``: the ground truth that it
             overlaps most among those not yet taken. ``"unlimited"``: any; a ground truth may
             be matched again and again, so duplicates are not penalised and AP can exceed 1.
+        equal_ious: the ground truth taken of several that a prediction overlaps equally, in the
+            order given: ``"first"``, or ``"last"`` (with ``"uncovered"`` alone).
         integral: ``"all_points"``: area under the precision envelope (VOC 2010 and later).
             ``"11_points"``: mean of the envelope at recall 0, 0.1 … 1 (VOC 2007).
             ``"101_points"``: the same at 0, 0.01 … 1 (COCO). ``"sum"``: no interpolation, the
@@ -54,6 +56,7 @@ class Protocol:
     thresholds: tuple[float, ...] = VOLUME_THRESHOLDS
     inclusive: bool = False
     matching: Literal["argmax", "uncovered", "unlimited"] = "argmax"
+    equal_ious: Literal["first", "last"] = "first"
     integral: Literal["all_points", "11_points", "101_points", "sum"] = "all_points"
     ignore: Literal["count", "erase"] = "count"
     absent: Literal["skip", "nan", "zero"] = "skip"
@@ -115,6 +118,7 @@ PROTOCOLS: dict[str, Protocol] = {
             thresholds=COCO_THRESHOLDS,
             inclusive=True,
             matching="uncovered",
+            equal_ious="last",
             integral="101_points",
             crowd="absorb",
             max_detections=100,

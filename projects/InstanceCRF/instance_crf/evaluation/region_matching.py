@@ -46,6 +46,8 @@ def match(
             "uncovered": _match_uncovered,
             "unlimited": _match_unlimited,
         }[protocol.matching]
+        if protocol.equal_ious == "last":
+            ious = ious[:, ::-1]
         ranked = ious[order]
         for column, threshold in enumerate(protocol.thresholds):
             flags[order, column] = match_one(ranked, _passes(ranked, threshold, protocol))
@@ -56,7 +58,7 @@ def match(
     return flags
 
 
-def _passes(ious: NDArray, threshold: float, protocol: Protocol) -> NDArray[np.bool_]:
+def _passes(ious: NDArray, threshold: float | NDArray, protocol: Protocol) -> NDArray[np.bool_]:
     return ious >= threshold if protocol.inclusive else ious > threshold
 
 
@@ -88,19 +90,17 @@ def _match_uncovered(ious: NDArray, passes: NDArray) -> NDArray[np.bool_]:
 
 def count_attainable(ious: NDArray, protocol: Protocol) -> NDArray[np.int64]:
     """(T,) true positives under the best possible order of the predictions of one class."""
-    counts = np.zeros(len(protocol.thresholds), dtype=np.int64)
+    thresholds = np.asarray(protocol.thresholds)
     if not ious.size:
-        return counts
-    for column, threshold in enumerate(protocol.thresholds):
-        passes = _passes(ious, threshold, protocol)
-        if protocol.matching == "unlimited":
-            counts[column] = passes.any(axis=1).sum()
-        elif protocol.matching == "argmax":
-            best = ious.argmax(axis=1)
-            counts[column] = len(np.unique(best[passes[np.arange(len(ious)), best]]))
-        elif passes.sum(axis=0).max() <= 1:
-            counts[column] = passes.any(axis=1).sum()
-        else:
-            matched = maximum_bipartite_matching(csr_matrix(passes), perm_type="column")
-            counts[column] = (matched >= 0).sum()
-    return counts
+        return np.zeros(len(thresholds), dtype=np.int64)
+    best = ious.max(axis=1)
+    if protocol.matching == "argmax":  # of the predictions that would take each ground truth
+        best, taken = np.full(ious.shape[1], -np.inf), best
+        np.maximum.at(best, ious.argmax(axis=1), taken)
+    elif protocol.matching == "uncovered":
+        rivals = _passes(ious, thresholds.min(), protocol).sum(axis=0).max() > 1
+        if rivals:
+            passing = (csr_matrix(_passes(ious, t, protocol)) for t in thresholds)
+            matched = [maximum_bipartite_matching(p, perm_type="column") >= 0 for p in passing]
+            return np.count_nonzero(matched, axis=1)
+    return np.count_nonzero(_passes(best[:, None], thresholds, protocol), axis=0)

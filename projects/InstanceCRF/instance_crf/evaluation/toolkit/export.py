@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...structures import PartInstances
 from ...taxonomies.schema import PartTaxonomy
 from ..parsing import Parsing, parsing_of_result
+from .export_folder import ExportFolder
 from .formats import WRITERS, PredictionWriter
+
+if TYPE_CHECKING:  # it imports torch, which labellings need not
+    from ...structures import PartInstances
 
 __all__ = ["export_predictions", "make_writer"]
 
@@ -20,7 +24,7 @@ __all__ = ["export_predictions", "make_writer"]
 def make_writer(
     format_name: str, root: str | Path, taxonomy: PartTaxonomy, **options
 ) -> PredictionWriter:
-    """The writer of a format.
+    """The writer of a format, which writes straight into ``root``, beside what is there.
 
     Args:
         format_name: ``cihp``, ``mhp``, ``tvg``, ``panoptic``, ``coco`` or ``partpq``.
@@ -45,15 +49,24 @@ def export_predictions(
     score_name: str | None = None,
     **options,
 ) -> None:
-    """Write results as one format's files.
+    """Write results as one format's files. They replace an earlier export at the end, together.
 
     Args:
-        format_name, root, taxonomy, options: see :func:`make_writer`.
+        format_name, taxonomy, options: see :func:`make_writer`.
+        root: the folder; files of other names stay.
         results: (image id, result) pairs.
         score_name: of :data:`instance_crf.structures.SCORE_NAMES`; None: each result's own.
+
+    Raises:
+        ValueError: an image that comes twice, what the format cannot hold.
+        OSError: another process exports to the folder; the files cannot be written.
     """
-    with make_writer(format_name, root, taxonomy, **options) as writer:
-        for image_id, result in results:
-            if not isinstance(result, Parsing):
-                result = parsing_of_result(result, score_name)
-            writer.add(str(image_id), result)
+    with ExportFolder(root) as folder:
+        image_ids: list[str] = []
+        with make_writer(format_name, folder.new, taxonomy, **options) as writer:
+            for image_id, result in results:
+                if not isinstance(result, Parsing):
+                    result = parsing_of_result(result, score_name)
+                image_ids.append(str(image_id))
+                writer.add(image_ids[-1], result)
+        folder.publish(image_ids)

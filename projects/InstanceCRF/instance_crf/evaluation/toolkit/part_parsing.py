@@ -126,12 +126,24 @@ class PartParsingMetrics:
         return {"person_ap": "app, aph"}.get(task)
 
 
-def format_results(results: Mapping[str, Mapping[str, float]], metrics: PartParsingMetrics) -> str:
-    """The results as a text table, the protocol beside each task's name."""
+def format_results(
+    results: Mapping[str, Mapping[str, float]],
+    metrics: PartParsingMetrics,
+    caveats: Mapping[str, str | None] | None = None,
+) -> str:
+    """The results as a text table, the protocol beside each task's name.
+
+    Args:
+        results: of ``metrics``.
+        metrics: what computed them.
+        caveats: protocol -> what the files cannot tell of it.
+    """
     lines = []
     for task, numbers in results.items():
         protocol = metrics.protocol_of(task)
         lines.append(task + (f"  [protocol {protocol}]" if protocol else ""))
+        if caveats and caveats.get(protocol):
+            lines.append(f"    {protocol} here: {caveats[protocol]}")
         summary = {k: v for k, v in numbers.items() if "/" not in k}
         classes = {k: v for k, v in numbers.items() if "/" in k}
         lines += _rows(summary) + _rows(classes)

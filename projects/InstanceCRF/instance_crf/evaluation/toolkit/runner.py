@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
-from ...data.parallel import default_workers, progress_bar
+from ...data.parallel import default_workers, end_with_parent, progress_bar
 from ...taxonomies.schema import PartTaxonomy
 from ..protocols import Protocol
+from .export_folder import check_images, read_manifest
 from .formats import PREDICTION_READERS, TRUTH_READERS, COCOPredictions, COCOTruth
 from .part_parsing import METRICS, PartParsingMetrics
 
-__all__ = ["Evaluation", "evaluate_folder"]
+__all__ = ["Evaluation", "caveat", "evaluate_folder"]
 
 _IMAGES_AT_A_TIME = 16
 
@@ -131,7 +135,7 @@ class _COCOSource(_Source):
             ious = prediction.iou(truth)
             for metric in targets.values():
                 metric.add_regions(
-                    image_id,
+                    int(image_id) if self.truth.numbers else image_id,  # so they rank in COCO
                     scores=prediction.scores,
                     classes=prediction.classes,
                     ious=ious,
@@ -156,32 +160,62 @@ def evaluate_folder(task: Evaluation, *, workers: int | None = None) -> PartPars
 
     Raises:
         ValueError, FileNotFoundError: whatever the files contradict, by the file's name;
-            predictions of images that have no ground truth.
+            predictions of images that have no ground truth; an export that is not whole.
     """
+    manifest = read_manifest(task.predictions)
     source = task.open()
     image_ids = _images(task, source)
-    workers = default_workers() if workers is None else workers
+    if manifest is not None and task.prediction_format != "coco":  # whose files list no images
+        check_images(manifest, source.prediction_ids, task.predictions)
     total = task.new_metrics()
-    with progress_bar(len(image_ids), "Evaluating") as advance:
-        if workers <= 1 or len(image_ids) <= _IMAGES_AT_A_TIME:
+    workers = default_workers() if workers is None else workers
+    if workers <= 1 or len(image_ids) <= _IMAGES_AT_A_TIME:
+        with progress_bar(len(image_ids), "Evaluating") as advance:
             for image_id in image_ids:
                 source.add(total, image_id)
                 advance(1)
-            return total
-        chunks = [
-            image_ids[i : i + _IMAGES_AT_A_TIME]
-            for i in range(0, len(image_ids), _IMAGES_AT_A_TIME)
-        ]
-        shares = ((task, source.restricted_to(chunk)) for chunk in chunks)
-        with ProcessPoolExecutor(workers, _context()) as executor:
-            try:
-                for chunk, part in zip(chunks, executor.map(_evaluate, shares), strict=True):
-                    total.merge(part)
-                    advance(len(chunk))
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
+    else:
+        _evaluate_in_processes(task, source, image_ids, workers, total)
+    if read_manifest(task.predictions) != manifest:
+        raise ValueError(
+            f"{task.predictions} got another export while it was evaluated. Evaluate it again."
+        )
     return total
+
+
+def caveat(protocol: Protocol, prediction_format: str, truth_format: str) -> str | None:
+    """What these files cannot tell that the protocol asks for, and what becomes of it."""
+    if protocol.crowd == "absorb" and truth_format != "coco":
+        return f"{truth_format} files mark no crowds, so none excuses a prediction that lies in it"
+    if protocol.ignore == "erase" and truth_format == "coco":
+        return "coco files have no ignored pixels, so none are erased; those of crowds stay, too"
+    if protocol.images == "predicted" and prediction_format == "coco":
+        return "coco files do not list the images without a prediction, so these count, too"
+    return None
+
+
+def _evaluate_in_processes(
+    task: Evaluation,
+    source: _Source,
+    image_ids: Sequence[str],
+    workers: int,
+    total: PartParsingMetrics,
+) -> None:
+    chunks = [
+        image_ids[i : i + _IMAGES_AT_A_TIME] for i in range(0, len(image_ids), _IMAGES_AT_A_TIME)
+    ]
+    shares = ((task, source.restricted_to(chunk)) for chunk in chunks)
+    pool = ProcessPoolExecutor(workers, _context(), initializer=end_with_parent)
+    with pool, progress_bar(len(image_ids), "Evaluating") as advance:
+        try:
+            with _no_program():  # in which the pool starts its processes
+                parts = pool.map(_evaluate, shares)
+            for chunk, part in zip(chunks, parts, strict=True):
+                total.merge(part)
+                advance(len(chunk))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _images(task: Evaluation, source: _Source) -> list[str]:
@@ -219,6 +253,21 @@ def _context() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
+
+
+@contextmanager
+def _no_program() -> Iterator[None]:
+    """Processes started in here do not import the program that runs (``__main__``) once more.
+
+    They need nothing of it, and it may have imported torch and Detectron2, which take seconds and
+    half a gigabyte a process.
+    """
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _evaluate(share: tuple[Evaluation, _Source]) -> PartParsingMetrics:

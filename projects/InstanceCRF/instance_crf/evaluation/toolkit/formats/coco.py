@@ -176,16 +176,18 @@ class _COCOFiles:
         return self._rows[kind].get(image_id, []), where
 
     def _masks_and_classes(self, rows: list[dict], kind: str, image_id: str, where: str) -> dict:
-        high = self.num_classes[kind]
-        classes = [as_whole(r.get("category_id"), f"{where}: category_id", 1, high) for r in rows]
+        high, key = self.num_classes[kind], f"{where}: category_id"
+        classes = [as_whole(row.get("category_id"), key, 1, high) for row in rows]
         segmentations = [row.get("segmentation") for row in rows]
-        names = [f"{where}, mask {number}" for number in range(len(rows))]
-        masks = encode_masks(segmentations, self.sizes[image_id], names)
+        masks = encode_masks(segmentations, self.sizes[image_id], where)
         return {"masks": masks, "classes": np.array(classes, dtype=np.int64) - 1}
 
 
 class COCOTruth(_COCOFiles):
-    """Reads ground truth: ``sizes`` (image -> (H, W)) and :meth:`regions`."""
+    """Reads ground truth: ``sizes`` (image -> (H, W)), :meth:`regions`, and whether the images'
+    ids are ``numbers``."""
+
+    numbers = True
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
@@ -196,11 +198,13 @@ class COCOTruth(_COCOFiles):
                 raise ValueError(f"{path} is not a COCO ground truth: it has no 'images'.")
             require_keys(content, ("annotations",), str(path))
             sizes = sizes_of(content, path)
+            self.numbers &= all(isinstance(image["id"], int) for image in content["images"])
             self._refuse_other_sizes(sizes, path)
             self.sizes = sizes
             rows = as_kind(content["annotations"], list, f"{path}: annotations")
             self._rows[kind] = _by_image(rows, sizes, path)
-            ids = (as_name(r["id"], f"{path}: id of an annotation") for r in rows if "id" in r)
+            key = f"{path}: id of an annotation"
+            ids = (as_name(row["id"], key) for row in rows if "id" in row)
             refuse_repeated(ids, f"{path} has annotation")
             names = taxonomy.part_names if kind == "parts" else taxonomy.object_names
             check_categories(categories_of(content, path), names, path)
@@ -223,12 +227,11 @@ class COCOTruth(_COCOFiles):
     def regions(self, kind: str, image_id: str) -> Regions:
         """The ground truth of one kind in one image."""
         rows, where = self._rows_of(kind, image_id)
+        key = f"{where}: iscrowd"
         return Regions(
             **self._masks_and_classes(rows, kind, image_id, where),
             scores=np.full(len(rows), np.nan),
-            crowd=np.array(
-                [as_flag(r.get("iscrowd", 0), f"{where}: iscrowd") for r in rows], dtype=bool
-            ),
+            crowd=np.array([as_flag(row.get("iscrowd", 0), key) for row in rows], dtype=bool),
         )
 
 
@@ -248,12 +251,10 @@ class COCOPredictions(_COCOFiles):
     def regions(self, kind: str, image_id: str) -> Regions:
         """The predictions of one kind in one image."""
         rows, where = self._rows_of(kind, image_id)
+        key = f"{where}: score of a region"
         return Regions(
             **self._masks_and_classes(rows, kind, image_id, where),
-            scores=np.array(
-                [as_finite(r.get("score"), f"{where}: score of a region") for r in rows],
-                dtype=np.float64,
-            ),
+            scores=np.array([as_finite(row.get("score"), key) for row in rows], dtype=np.float64),
             crowd=np.zeros(len(rows), dtype=bool),
         )
 
@@ -261,8 +262,10 @@ class COCOPredictions(_COCOFiles):
 def _by_image(rows: list[dict], sizes: dict, path: Path) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for number, row in enumerate(rows):
-        require_keys(row, ("image_id",), f"{path}: region {number}")
-        image_id = as_name(row["image_id"], f"{path}: region {number}: image_id")
+        image_id = row.get("image_id") if isinstance(row, dict) else None
+        if type(image_id) is not str:
+            require_keys(row, ("image_id",), f"{path}: region {number}")
+            image_id = as_name(row["image_id"], f"{path}: region {number}: image_id")
         if image_id not in sizes:
             raise ValueError(f"{path} has a region of image {image_id}, which has no ground truth.")
         found.setdefault(image_id, []).append(row)

@@ -130,9 +130,10 @@ class TVGTruth(ParsingReader):
         segments[segments == IGNORE_LABEL] = IGNORE
         part_map = as_part_map(part_path, self.taxonomy, ignored=IGNORE_LABEL)
         check_same_size(segments, segment_path, part_map, part_path)
-        ids, first = np.unique(segments, return_index=True)
-        # The class of a segment is that of its first pixel, as in the authors' code.
-        parts = part_map.reshape(-1)[first]
+        # The class of a segment is that of its first pixel, as in the authors' code: MATLAB goes
+        # down the columns.
+        ids, first = np.unique(segments.T, return_index=True)
+        parts = part_map.T.reshape(-1)[first]
         is_segment = (ids > 0) & (parts > 0)
         objects, object_ids = self._read_objects(image_id, segments, segment_path)
         return Parsing(
