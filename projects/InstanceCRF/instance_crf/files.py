@@ -162,21 +162,19 @@ def check_writable(path: str | os.PathLike, *, folder: bool = False) -> None:
     """Try whether a file, or files in a folder, can be written, before work that would be lost.
 
     Args:
-        path: the file, which is left as it is, or the folder; folders are made.
+        path: the file or the folder; it, and those above it, need not exist, and nothing is made.
         folder: it is one.
 
     Raises:
         OSError: it cannot; names ``path``.
     """
     path = Path(path)
-    parent = path if folder else path.parent
+    place = path.absolute() if folder else path.absolute().parent
     try:
-        if parent.exists() and not parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        parent.mkdir(parents=True, exist_ok=True)
         if not folder and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=parent) as file:
+        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+        with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=there) as file:
             file.write(bytes(4096))
     except OSError as error:
         raise _cannot_write(error, path) from error
