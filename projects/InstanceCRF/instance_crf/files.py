@@ -183,12 +183,11 @@ def check_writable(path: str | os.PathLike | None, *, folder: bool = False) -> N
     if path is None:
         return
     path = Path(path)
+    place = path.absolute() if folder else path.absolute().parent
     try:
-        if path.is_dir() and not folder:
+        if not folder and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        there = next(
-            each for each in (path if folder else path.parent, *path.parents) if each.exists()
-        )
+        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
         with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=there) as file:
             file.write(bytes(4096))
     except OSError as error:

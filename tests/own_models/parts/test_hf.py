@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from PIL import Image
 
 from instance_crf import taxonomies
@@ -112,6 +113,10 @@ def output_of(spec):
         return inputs, model(**inputs)
 
 
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.14"),
+    reason="with older ones the tiny model's random weights see one label",
+)
 def test_mask2former(tmp_path, tiny_mask2former):
     spec = mask2former(tmp_path, tiny_mask2former, size={"height": 64, "width": 96})
     scores = load_part_model(spec, taxonomy=TAXONOMY)(PIXELS)
