@@ -26,7 +26,7 @@ def test_whatever_a_file_holds(name, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([broken_files.__name__])
     results = context.SimpleQueue()
-    process = context.Process(target=_run, args=(name, tmp_path, 60, results), daemon=True)
+    process = context.Process(target=_run, args=(name, tmp_path, 100, results), daemon=True)
     process.start()
     process.join(LIMIT)
     if process.is_alive():
