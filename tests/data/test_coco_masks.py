@@ -23,7 +23,9 @@ def text(counts, size=SIZE):
 
 
 def random_masks(rng, count, size):
-    return [(rng.random(size) < rng.choice([0.02, 0.4, 0.9])).astype(np.uint8) for _ in range(count)]
+    return [
+        (rng.random(size) < rng.choice([0.02, 0.4, 0.9])).astype(np.uint8) for _ in range(count)
+    ]
 
 
 def runs_of(mask):
