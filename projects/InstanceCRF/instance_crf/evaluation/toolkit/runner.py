@@ -99,7 +99,12 @@ class _MapSource(_Source):
     def add(self, metrics: PartParsingMetrics, image_id: str) -> None:
         predicted = image_id in self._predicted
         prediction = self.predictions.read(image_id) if predicted else None
-        metrics.add(image_id, prediction, self.truth.read(image_id))
+        truth = self.truth.read(image_id)
+        try:
+            metrics.add(image_id, prediction, truth)
+        except ValueError as error:  # each is sound by itself
+            folders = f"{self.predictions.root} and {self.truth.root} disagree"
+            raise ValueError(f"{folders}: {error}") from None
 
     def restricted_to(self, image_ids: Sequence[str]) -> _MapSource:
         part = copy.copy(self)
