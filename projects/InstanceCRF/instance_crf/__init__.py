@@ -6,11 +6,16 @@
 registration either.
 """
 
+import warnings
 from functools import cache
 from importlib import import_module
 
 __all__ = ["PartInstances", "__version__", "parse", "register"]
 __version__ = "0.1.0"
+
+# Importing Detectron2 uses them; whoever imports it after this package is not told.
+for _category in (DeprecationWarning, FutureWarning):
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=_category)
 
 _LAZY = {"parse": "own_models.parse", "PartInstances": "structures"}
 

@@ -7,9 +7,9 @@ from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
-__all__ = ["build_optimizer"]
+__all__ = ["OPTIMIZERS", "build_optimizer"]
 
-_OPTIMIZERS = ("SGD", "ADAMW")
+OPTIMIZERS = ("SGD", "ADAMW")
 
 
 def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
@@ -23,9 +23,9 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: an unknown ``SOLVER.OPTIMIZER``.
     """
     solver = cfg.SOLVER
-    if solver.OPTIMIZER not in _OPTIMIZERS:
+    if solver.OPTIMIZER not in OPTIMIZERS:
         raise ValueError(
-            f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; it is one of {', '.join(_OPTIMIZERS)}."
+            f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; it is one of {', '.join(OPTIMIZERS)}."
         )
     crf_parameters = {
         id(p) for name, p in model.named_parameters() if "crf_head." in name and p.requires_grad

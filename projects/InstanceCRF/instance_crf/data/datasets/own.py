@@ -15,6 +15,7 @@ all photos of the folder are taken. docs/DATASETS.md has an example from end to 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,16 +77,21 @@ def register_part_yaml(path: str | Path) -> list[str]:
     return names
 
 
-def apply_part_yaml(cfg: CfgNode) -> None:
+def apply_part_yaml(cfg: CfgNode, keys: Sequence[str] = ("TRAIN", "TEST")) -> None:
     """If ``cfg.DATASETS.PART_YAML`` is set: register it, and set DATASETS.TRAIN and TEST.
 
     They are the splits ``train`` and ``val``; TEST stays empty without ``val``.
+
+    Args:
+        cfg: is changed in place.
+        keys: which of the two to set.
     """
     if not cfg.DATASETS.PART_YAML:
         return
     own = read_part_yaml(cfg.DATASETS.PART_YAML)
     register_part_yaml(cfg.DATASETS.PART_YAML)
-    for key, split in (("TRAIN", "train"), ("TEST", "val")):
+    for key in keys:
+        split = {"TRAIN": "train", "TEST": "val"}[key]
         cfg.DATASETS[key] = (f"{own.name}_{split}",) if split in own.splits else ()
 
 
