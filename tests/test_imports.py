@@ -20,6 +20,8 @@ HEAVY = (
 # The modules and packages that may import the above at once; all others must do without.
 NEEDS_EXTRAS = {
     "config",
+    "config_check",
+    "config_files",
     "data.augmentation",
     "data.color",
     "data.datasets.config",
@@ -27,6 +29,7 @@ NEEDS_EXTRAS = {
     "data.mapper",
     "data.synthetic",
     "data.transforms",
+    "distributed",
     "evaluation.evaluators",
     "evaluation.toolkit.pictures",
     "hooks",

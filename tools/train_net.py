@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -123,6 +124,14 @@ def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 
+def check_disk(cfg: CfgNode) -> None:
+    """Whether OUTPUT_DIR can be written to, a full disk included, before the long work."""
+    with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR) as file:
+        file.write(cfg.dump().encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def save_config(cfg: CfgNode, folder: str) -> None:
     """Leave the config beside what it makes, once it is known to work."""
     if comm.is_main_process():
@@ -166,6 +175,8 @@ def main(args: argparse.Namespace) -> dict | None:
     keep = lock_folder(cfg.OUTPUT_DIR, doing) if comm.is_main_process() else nullcontext()
     try:
         with keep:
+            if comm.is_main_process():
+                check_disk(cfg)
             comm.synchronize()
             start_log(cfg, args)
             return evaluate(cfg, args) if args.eval_only else train(cfg, args)

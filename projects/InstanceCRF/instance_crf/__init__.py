@@ -13,9 +13,10 @@ from importlib import import_module
 __all__ = ["PartInstances", "__version__", "parse", "register"]
 __version__ = "0.1.0"
 
-# Importing Detectron2 uses them; whoever imports it after this package is not told.
-for _category in (DeprecationWarning, FutureWarning):
-    warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=_category)
+# Detectron2's own, which it gives when it is imported (after this package) and when it is used.
+warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
+warnings.filterwarnings("ignore", r"torch\.meshgrid: in an upcoming release", UserWarning)
 
 _LAZY = {"parse": "own_models.parse", "PartInstances": "structures"}
 

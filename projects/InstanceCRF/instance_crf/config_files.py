@@ -52,10 +52,13 @@ def merge_checked(cfg: CfgNode, source: str, values: dict | list) -> None:
     """
     try:
         if isinstance(values, list):
+            if len(values) % 2:
+                raise ValueError(f"{values[-1]} has no value")
             cfg.merge_from_list(values)
             return
         if values.get("VERSION", cfg.VERSION) != cfg.VERSION:
             raise ValueError(f"VERSION is {values['VERSION']}, but must be {cfg.VERSION}")
         cfg.merge_from_other_cfg(CfgNode(values))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source}: {error.args[0] if error.args else error!r}") from None
+        reason = error.args[0] if error.args else type(error).__name__
+        raise ValueError(f"{source}: {reason}.") from None
