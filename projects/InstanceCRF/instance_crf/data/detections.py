@@ -5,13 +5,14 @@ Legend: C object classes of the data set, H, W size of an image in pixels.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..extras import require
+from ..files import read_json
 from ..taxonomies.schema import PartTaxonomy
 
 __all__ = ["check_masks", "decode_mask", "read_detections"]
@@ -48,12 +49,14 @@ def read_detections(
         )
     classes = {category: c for c, category in enumerate(category_ids)}
     result: dict[str, list[dict]] = {}
-    for number, entry in enumerate(_read_json(path)):
+    for number, entry in enumerate(_read_list(path)):
         try:
             box = [float(v) for v in entry["bbox"]]
             category, score = int(entry["category_id"]), float(entry["score"])
             image_id = str(entry["image_id"])
             x, y, width, height = box
+            if not all(map(math.isfinite, (*box, score))):
+                raise ValueError(f"bbox {box}, score {score}")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: entry {number} is no detection ({type(error).__name__}: {error}); "
@@ -128,14 +131,8 @@ def _masks_of(entry: dict, source: str) -> dict:
     return {"segmentation": segmentation}
 
 
-def _read_json(path: str | Path) -> list:
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"The file of given detections {path} does not exist.")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+def _read_list(path: str | Path) -> list:
+    content = read_json(Path(path).expanduser())
     if not isinstance(content, list):
         raise ValueError(
             f"{path} holds a {type(content).__name__}; a COCO results file is a list of detections "
