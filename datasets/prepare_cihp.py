@@ -9,7 +9,6 @@ Nothing of the release is changed. Missing ``Instance_ids`` are no problem.
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from instance_crf.data.datasets.canonical import files_by_stem, load_canonical, split_folder
@@ -21,7 +20,7 @@ from instance_crf.data.preparation.conversion import (
     write_taxonomy,
 )
 from instance_crf.data.preparation.verification import verify_split
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, lock_folder, remove_temporaries
 from instance_crf.program import run_program
 
 
@@ -34,10 +33,10 @@ def place_list(root: Path, split: str) -> None:
     elsewhere = root / target.name
     with atomic_path(target) as temporary:
         if elsewhere.is_file():
-            shutil.copyfile(elsewhere, temporary)
+            temporary.write_bytes(elsewhere.read_bytes())
         else:
             ids = sorted(files_by_stem(folder / "Images", (".jpg",)))
-            temporary.write_text("".join(f"{i}\n" for i in ids))
+            temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
             print(f"{target} was missing; it lists the {len(ids)} photos now.")
 
 
@@ -52,16 +51,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int)
     args = parser.parse_args(argv)
     root = require_folder(args.source, "CIHP as released (--source)")
-    for split in args.splits:
-        place_list(root, split)
-        if not args.no_verify:
-            report = verify_split(root, split, CIHP_TAXONOMY, workers=args.workers)
-            print(report.describe())
-            if not report.ok:
-                raise PreparationError(f"{split_folder(root, split)} cannot be used; see above.")
-        write_taxonomy(root, CIHP_TAXONOMY)
-        records = load_canonical(root, split, CIHP_TAXONOMY)
-        print(f"{split_folder(root, split)}: {len(records)} images indexed.")
+    with lock_folder(root, "preparing CIHP"):
+        for split in args.splits:
+            prepare(root, split, verify=not args.no_verify, workers=args.workers)
+
+
+def prepare(root: Path, split: str, *, verify: bool, workers: int | None) -> None:
+    """Place the list of a split, check it, index it.
+
+    Raises:
+        PreparationError: the check has found errors, which are printed.
+    """
+    for folder in (root, split_folder(root, split)):
+        remove_temporaries(folder, below=False)
+    place_list(root, split)
+    if verify:
+        report = verify_split(root, split, CIHP_TAXONOMY, workers=workers)
+        print(report.describe())
+        if not report.ok:
+            raise PreparationError(f"{split_folder(root, split)} cannot be used; see above.")
+    write_taxonomy(root, CIHP_TAXONOMY)
+    records = load_canonical(root, split, CIHP_TAXONOMY)
+    print(f"{split_folder(root, split)}: {len(records)} images indexed.")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             ids=read_id_list(args.source / f"{split}_id.txt"),
             convert=partial(convert, photos=photos, labels=labels),
             taxonomy=LIP_TAXONOMY,
-            settings={"source": str(args.source)},
+            settings={"source": args.source},
             force=args.force,
             copy=args.copy,
             workers=args.workers,

@@ -32,7 +32,7 @@ from instance_crf.data.preparation.conversion import (
     prepare_split,
     require_folder,
 )
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, read_yaml
 from instance_crf.program import run_program
 from instance_crf.taxonomies.schema import PartTaxonomy
 
@@ -119,22 +119,16 @@ def locate(source: Path, version: str, split: str) -> tuple[Path, Path, list[str
     return folder / "images", folder / "parsing_annos", [Path(name).stem for name in names]
 
 
-def merged(taxonomy: PartTaxonomy, path: Path, rest: str) -> tuple[PartTaxonomy, np.ndarray]:
-    """The taxonomy and the (256,) table of ids that the YAML ``path`` asks for.
+def read_groups(path: Path) -> dict[str, list]:
+    """What a YAML of --merge says: new part -> the parts it is made of.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not names and lists of parts; see
-            `PartTaxonomy.merge`.
+        OSError, ValueError: see `read_yaml`; not names and lists; names the file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"--merge: {path} does not exist.")
-    try:
-        groups = yaml.safe_load(path.read_text())
-        if not isinstance(groups, dict) or not all(isinstance(g, list) for g in groups.values()):
-            raise ValueError("expected lines 'new part: [part, part, ...]'.")
-        return taxonomy.merge({str(name): g for name, g in groups.items()}, rest=rest)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    groups = read_yaml(path)
+    if not isinstance(groups, dict) or not all(isinstance(g, list) for g in groups.values()):
+        raise ValueError(f"{path}: expected lines 'new part: [part, part, ...]'.")
+    return {str(name): [str(part) for part in group] for name, group in groups.items()}
 
 
 def write_part_yaml(root: Path, taxonomy: PartTaxonomy) -> None:
@@ -176,8 +170,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.merge and not args.output:
         parser.error("--merge needs --output: a folder of its own")
     taxonomy, lut = TAXONOMIES[args.version], np.arange(256, dtype=np.uint8)
+    settings: dict = {"version": args.version}
     if args.merge:
-        taxonomy, lut = merged(taxonomy, args.merge, args.rest)
+        groups = read_groups(args.merge)
+        try:
+            taxonomy, lut = taxonomy.merge(groups, rest=args.rest)
+        except ValueError as error:
+            raise ValueError(f"{args.merge}: {error}") from None
+        settings |= {"rest": args.rest, **{f"part {name!r}": g for name, g in groups.items()}}
     output = args.output or root / f"mhp_{args.version}"
     source = args.source or root / f"LV-MHP-{args.version}"
     require_folder(source, f"MHP {args.version} as released (--source)")
@@ -185,7 +185,8 @@ def main(argv: list[str] | None = None) -> None:
         photos, annotations, ids = locate(source, args.version, split)
         require_folder(photos, "the photos")
         step = partial(photo_of, photos=photos)
-        if split != "test" or annotations.is_dir():
+        labelled = split != "test" or annotations.is_dir()
+        if labelled:
             people = list_people(require_folder(annotations, "the people's part maps"))
             step = partial(convert, photos=photos, people=people, version=args.version, lut=lut)
         prepare_split(
@@ -194,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
             ids=ids,
             convert=step,
             taxonomy=taxonomy,
-            settings={"source": str(source), "lut": lut.tolist()},
+            settings={"source": source, "labelled": labelled, **settings},
             force=args.force,
             copy=args.copy,
             workers=args.workers,

@@ -92,8 +92,8 @@ def main(argv: list[str] | None = None) -> None:
             ),
             taxonomy=taxonomy,
             settings={
-                "annotations": str(args.annotations),
-                "voc": str(args.voc),
+                "annotations": args.annotations,
+                "voc": args.voc,
                 "level": args.level,
                 "unannotated": args.unannotated,
             },

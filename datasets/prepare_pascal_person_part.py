@@ -183,12 +183,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for split in args.splits:
         if args.instances:
-            folder = require_folder(args.instances / COPY_FOLDERS[split], "the copy's split")
+            folder = require_folder(
+                args.instances / COPY_FOLDERS.get(split, split), "the copy's split"
+            )
             labels = require_folder(folder / "Category_ids", "the part maps")
             ids = sorted(path.stem for path in labels.glob("*.png"))
             lut = copy_lut(folder, ids, args.class_order)
             step = partial(convert_copy, folder=folder, lut=lut)
-            settings = {"instances": str(folder), "lut": lut[:7].tolist()}
+            settings = {"instances": args.instances, "lut": lut[:7].tolist()}
         else:
             require_folder(args.annotations, "PASCAL-Part's annotations (--annotations)")
             photos = require_folder(args.voc / "JPEGImages", "VOC 2010's photos (--voc)")
@@ -201,8 +203,8 @@ def main(argv: list[str] | None = None) -> None:
                 unannotated=args.unannotated,
             )
             settings = {
-                "annotations": str(args.annotations),
-                "voc": str(args.voc),
+                "annotations": args.annotations,
+                "voc": args.voc,
                 "unannotated": args.unannotated,
             }
         prepare_split(

@@ -12,7 +12,7 @@
 
 Run again, it leaves a complete data set of the same parameters alone, and refuses to replace
 one of other parameters without --force. A data set appears under its name only when it is complete;
-one that was interrupted goes on where it stopped.
+one that was interrupted goes on where it stopped. One process at a time writes a data set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -29,8 +28,14 @@ import cv2
 
 from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.parallel import default_workers, parallel_map
-from instance_crf.data.preparation.conversion import replace_folder
+from instance_crf.data.preparation.conversion import (
+    remove_folder,
+    replace_folder,
+    settle_replacement,
+    write_taxonomy,
+)
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
+from instance_crf.files import atomic_path, lock_folder, read_json, remove_temporaries
 from instance_crf.program import run_program
 
 VERSION = 2
@@ -87,22 +92,29 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
 
     Raises:
         FileExistsError: `root` holds something else, or lost files, and `force` is not set.
+        InUseError: another process writes it.
+        OSError: a file cannot be written; names it. What is done is kept.
     """
-    if root.exists() and not force:
-        if _read_parameters(root) != parameters:
-            raise FileExistsError(_refusal(root, parameters))
-        _check_files(root, parameters)
-        print(f"{root}: already complete")
+    if not force and root.exists() and not os.access(root.parent, os.W_OK):  # nor can it be locked
+        _check_complete(root, parameters)
         return
-    # The same name on every run: one that was cut off goes on from here.
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    if _read_parameters(unfinished) != parameters:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        (unfinished / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
-    for split, folder in SPLIT_FOLDERS.items():
-        write_split(unfinished / folder, split, parameters, workers)
-    replace_folder(unfinished, root)
+    with lock_folder(root, f"preparing {root}", beside=True):
+        # The same name on every run: one that was cut off goes on from here.
+        unfinished = root.with_name(f".{root.name}.unfinished")
+        remove_temporaries(unfinished)
+        settle_replacement(unfinished, root, whole=_read_parameters(unfinished) == parameters)
+        if root.exists() and not force:
+            _check_complete(root, parameters)
+            return
+        if _read_parameters(unfinished) != parameters:
+            if unfinished.exists():
+                remove_folder(unfinished)
+            with atomic_path(unfinished / "dataset.json") as temporary:
+                temporary.write_text(json.dumps(parameters, indent=2) + "\n")
+        for split, folder in SPLIT_FOLDERS.items():
+            write_split(unfinished / folder, split, parameters, workers)
+        write_taxonomy(unfinished, TAXONOMY)
+        replace_folder(unfinished, root)
     counts = ", ".join(f"{s['pictures']} {name}" for name, s in parameters["splits"].items())
     print(f"{root}: {counts} pictures")
 
@@ -125,7 +137,8 @@ def write_split(folder: Path, split: str, parameters: dict, workers: int | None)
         processes=True,
     )
     ids = "".join(f"{picture_id(index)}\n" for index in range(count))
-    (folder / f"{split}_id.txt").write_text(ids)
+    with atomic_path(folder / f"{split}_id.txt") as temporary:
+        temporary.write_text(ids)
 
 
 def write_picture(people: SyntheticPeople, folder: Path, index: int) -> None:
@@ -135,9 +148,9 @@ def write_picture(people: SyntheticPeople, folder: Path, index: int) -> None:
     if (folder / "Human_ids" / name).exists():  # written last, and whole or not at all
         return
     sample = people[index]
-    photo = folder / "Images" / name
-    if not cv2.imwrite(str(photo), sample.image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-        raise OSError(f"Cannot write {photo}: is the disk full?")
+    _, photo = cv2.imencode(".png", sample.image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    with atomic_path(folder / "Images" / name) as temporary:
+        temporary.write_bytes(photo)
     write_part_map(folder / "Category_ids" / name, sample.part_map)
     write_object_map(folder / "Human_ids" / name, sample.object_map)
 
@@ -150,9 +163,17 @@ def picture_id(index: int) -> str:
 def _read_parameters(root: Path) -> dict | None:
     """What `root/dataset.json` says, None if there is none to be read."""
     try:
-        return json.loads((root / "dataset.json").read_text())
+        return read_json(root / "dataset.json", dict)
     except (OSError, ValueError):
         return None
+
+
+def _check_complete(root: Path, parameters: dict) -> None:
+    """Raise FileExistsError unless `root` has the parameters, and the files."""
+    if _read_parameters(root) != parameters:
+        raise FileExistsError(_refusal(root, parameters))
+    _check_files(root, parameters)
+    print(f"{root}: already complete")
 
 
 def _check_files(root: Path, parameters: dict) -> None:
@@ -160,7 +181,7 @@ def _check_files(root: Path, parameters: dict) -> None:
     for split, folder in SPLIT_FOLDERS.items():
         for kind in KINDS:
             path = root / folder / kind
-            found = sum(1 for _ in path.glob("*.png"))
+            found = sum(1 for file in path.glob("*.png") if not file.name.startswith("."))
             wanted = parameters["splits"][split]["pictures"]
             if found != wanted:
                 raise FileExistsError(

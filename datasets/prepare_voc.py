@@ -73,15 +73,21 @@ def check_lists(exclude: list[Path]) -> None:
 def write_boxes_list(voc: Path, exclude: list[Path], force: bool) -> None:
     """The list of images to learn boxes from; see the top of this file."""
     target = voc / BOXES_LIST
-    if target.exists() and not force:
-        print(f"{target} is there already; --force writes it again.")
-        return
     tests = set(read_id_list(voc / "ImageSets" / "Segmentation" / "val.txt"))
     for path in exclude:
         tests |= set(read_id_list(path))
     ids = [i for i in read_id_list(voc / "ImageSets" / "Main" / "trainval.txt") if i not in tests]
+    if target.exists() and not force:
+        found = read_id_list(target)
+        if found != ids:
+            raise PreparationError(
+                f"{target} lists {len(found)} images, not the {len(ids)} that remain without those "
+                "of --exclude; --force writes it again."
+            )
+        print(f"{target} is there already; --force writes it again.")
+        return
     with atomic_path(target) as temporary:
-        temporary.write_text("".join(f"{i}\n" for i in ids))
+        temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
     print(f"{target}: {len(ids)} images.")
 
 
@@ -110,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
             ids=read_id_list(args.voc / "ImageSets" / "Segmentation" / f"{split}.txt"),
             convert=partial(convert, voc=args.voc, people_only=people_only),
             taxonomy=taxonomy,
-            settings={"voc": str(args.voc)},
+            settings={"voc": args.voc},
             force=args.force,
             copy=args.copy,
             workers=args.workers,

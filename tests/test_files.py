@@ -126,19 +126,47 @@ def test_temporaries_of_killed_writers(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(path)])
     assert len(list(path.parent.iterdir())) == 1
     (path.parent / "kept.txt").touch()
+    remove_temporaries(tmp_path, below=False)
+    remove_temporaries(path.parent.parent, below=False)
+    assert len(list(path.parent.iterdir())) == 2
     remove_temporaries(tmp_path)
     assert os.listdir(path.parent) == ["kept.txt"]
 
 
-def test_a_folder_has_one_writer(tmp_path):
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_folder_has_one_writer(tmp_path, beside):
     pytest.importorskip("fcntl")
     folder = tmp_path / "new"
-    with lock_folder(folder, "training"):
+    with lock_folder(folder, "training", beside=beside):
         with pytest.raises(InUseError, match=rf"new is in use: process {os.getpid()} is training"):
-            with lock_folder(folder, "exporting"):
+            with lock_folder(folder, "exporting", beside=beside):
                 pass
-    with lock_folder(folder, "exporting"):
+        if beside:
+            folder.mkdir()
+            folder.rename(tmp_path / "old")
+            with pytest.raises(InUseError), lock_folder(folder, "exporting", beside=True):
+                pass
+    with lock_folder(folder, "exporting", beside=beside):
         pass
+    assert not list(tmp_path.rglob("*lock"))
+
+
+def test_never_two_holders_of_a_lock(tmp_path):
+    """A holder removes the lock's file; who has opened it before must not take it for the lock."""
+    pytest.importorskip("fcntl")
+    code = (
+        "import os, sys, time; from instance_crf.files import InUseError, lock_folder\n"
+        "end = time.monotonic() + 1\n"
+        "while time.monotonic() < end:\n"
+        "    try:\n"
+        "        with lock_folder(sys.argv[1], 'counting'):\n"
+        "            os.close(os.open(sys.argv[1] + '/one', os.O_CREAT | os.O_EXCL))\n"
+        "            os.unlink(sys.argv[1] + '/one')\n"
+        "    except InUseError: pass\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
@@ -150,3 +178,21 @@ def test_a_lock_ends_with_its_process(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     with lock_folder(tmp_path, "training"):
         pass
+
+
+@pytest.mark.parametrize(
+    "text, key", [("a: 1\nb: 2\na: 3\n", "'a'"), ("x:\n  - {train: 1, train: 2}\n", "'train'")]
+)
+def test_a_key_that_comes_twice_is_refused_in_one_line(tmp_path, text, key):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.yaml .*the key {key} comes twice .*line") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_that_are_taken_over_may_be_changed(tmp_path):
+    text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n1: one\n'1': text\n"
+    (tmp_path / "a.yaml").write_text(text)
+    found = read_yaml(tmp_path / "a.yaml")
+    assert found["a"] == {"x": 1, "y": 2} and found["b"] == {"x": 1, "y": 3}
+    assert found[1] == "one" and found["1"] == "text"

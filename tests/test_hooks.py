@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from instance_crf import hooks
+from instance_crf.checkpoint import Checkpointer
 from instance_crf.crf import DenseInstanceCRF, FactoredInstanceCRF
 from instance_crf.crf.place import region_templates
 from instance_crf.data.label_io import write_object_map, write_part_map
@@ -76,6 +77,18 @@ def test_templates_are_counted_once(dataset):
     resumed.load_state_dict(crf.state_dict())
     run("there is no such data set", resumed)
     assert torch.equal(resumed.place_templates, crf.place_templates)
+
+
+def test_templates_of_other_parts_are_counted_anew(dataset, tmp_path):
+    """Training starts from a checkpoint of two parts; their templates do not fit three."""
+    before = FactoredInstanceCRF(place_templates=region_templates(["", "head"]))
+    before.set_place_templates(before.place_templates)
+    Checkpointer(before, str(tmp_path)).save("before")
+    crf = FactoredInstanceCRF(place_templates=region_templates(["", "", "head"]))
+    Checkpointer(crf).load(str(tmp_path / "before.pth"))
+    assert not crf.places_counted
+    run(dataset, crf)
+    assert crf.places_counted and (crf.place_templates[2] > 0).sum() == 2
 
 
 @pytest.mark.parametrize(

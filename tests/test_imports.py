@@ -19,6 +19,7 @@ HEAVY = (
 )
 # The modules and packages that may import the above at once; all others must do without.
 NEEDS_EXTRAS = {
+    "checkpoint",
     "config",
     "config_check",
     "config_files",
@@ -27,6 +28,7 @@ NEEDS_EXTRAS = {
     "data.datasets.config",
     "data.datasets.own",
     "data.mapper",
+    "data.order",
     "data.synthetic",
     "data.transforms",
     "distributed",
@@ -100,7 +102,9 @@ def test_detectron2s_warnings_are_not_shown():
     assert done.returncode == 0 and "jit" not in done.stderr, done.stderr
 
 
-TOOLS = sorted((Path(__file__).parents[1] / "tools").glob("[!i]*.py"))  # install_detectron2 has none
+TOOLS = sorted(
+    (Path(__file__).parents[1] / "tools").glob("[!i]*.py")
+)  # install_detectron2 has none
 TOOLS += sorted((Path(__file__).parents[1] / "datasets").glob("*.py"))
 
 

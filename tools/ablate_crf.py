@@ -37,13 +37,13 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 from tqdm import tqdm
 
+from instance_crf.checkpoint import load_weights
 from instance_crf.config import load_config
 from instance_crf.crf.potentials import CUES
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator
 from instance_crf.files import atomic_path
 from instance_crf.modeling import build_instance_crf_head
-from instance_crf.predictor import load_weights
 from instance_crf.program import run_program
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -35,9 +35,9 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from instance_crf.checkpoint import load_weights
 from instance_crf.config import load_config
 from instance_crf.data.mapper import PartInstanceMapper
-from instance_crf.predictor import load_weights
 from instance_crf.program import run_program
 
 TASKS = ("flop", "activation", "parameter", "structure")

@@ -105,7 +105,7 @@ def restore_package(wheel: Path, package: Path) -> None:
             if not name.startswith(PREFIX) or name.endswith("/"):
                 continue
             target = package / name[len(PREFIX) :]
-            if ".." in target.parts:
+            if ".." in target.parts or package not in target.parents:
                 raise InstallError(f"refusing {wheel}: it holds the path {name}")
             content = archive.read(name)
             if target.suffix == ".py":

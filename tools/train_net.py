@@ -13,16 +13,17 @@ import logging
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import instance_crf  # before Detectron2, whose import it makes quiet
 
 # isort: split
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, defaults
 from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
@@ -30,15 +31,17 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from instance_crf.checkpoint import Checkpointer, part_names_of
 from instance_crf.config import load_config
 from instance_crf.config_check import check_config, check_run
 from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.data.order import build_train_loader, start_at
 from instance_crf.distributed import create_ddp_model, launch_processes
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
-from instance_crf.files import atomic_path, lock_folder
-from instance_crf.hooks import CountPlaces
+from instance_crf.files import atomic_path, lock_folder, remove_temporaries
+from instance_crf.hooks import CountPlaces, SeedSteps
 from instance_crf.program import run_program
 from instance_crf.solver import build_optimizer
 
@@ -51,11 +54,34 @@ class Trainer(DefaultTrainer):
     """Detectron2's trainer with this project's mapper, evaluators and optimizer."""
 
     def build_hooks(self) -> list[HookBase]:
-        return [CountPlaces(self.cfg.DATASETS.TRAIN), *super().build_hooks()]
+        cfg = self.cfg
+        self.checkpointer = Checkpointer(
+            self.model,
+            cfg.OUTPUT_DIR,
+            part_names=part_names_of(cfg.DATASETS.TRAIN),
+            trainer=weakref.proxy(self),
+        )
+        own = [CountPlaces(cfg.DATASETS.TRAIN), SeedSteps(cfg.SEED)]
+        return [*own, *super().build_hooks()]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """See Detectron2. A resumed run goes on in the order of the pictures; if it was killed
+        between its last iteration and its last file, it writes that."""
+        super().resume_or_load(resume)
+        batch = self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        start_at(self.data_loader, self.start_iter * batch)
+        if not comm.is_main_process():
+            return
+        remove_temporaries(self.cfg.OUTPUT_DIR)
+        last = Path(self.cfg.OUTPUT_DIR, "last_checkpoint")
+        if not resume:
+            last.unlink(missing_ok=True)  # of a run before this one
+        elif self.start_iter >= self.max_iter and last.read_text().strip() != "model_final.pth":
+            self.checkpointer.save("model_final", iteration=self.iter)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_detection_train_loader(cfg, mapper=PartInstanceMapper(cfg, is_train=True))
+        return build_train_loader(cfg, PartInstanceMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
@@ -149,9 +175,9 @@ def check_test_sets(cfg: CfgNode) -> None:
 def evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """Evaluate MODEL.WEIGHTS; its config goes to OUTPUT_DIR/inference."""
     model = Trainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-        cfg.MODEL.WEIGHTS, resume=args.resume
-    )
+    part_names = part_names_of(cfg.DATASETS.TEST)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, strict=True, part_names=part_names)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     save_config(cfg, os.path.join(cfg.OUTPUT_DIR, "inference"))
     results = Trainer.test(cfg, model)
     if comm.is_main_process():

@@ -239,3 +239,12 @@ GOOD = scene()
 def test_bad_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         DenseCRF(KERNELS, num_labels=3)(**{**GOOD, **change})
+
+
+def test_a_nearly_black_image_is_not_one_in_0_1():
+    crf = DenseCRF(KERNELS, num_labels=3)
+    dark = (GOOD["image"] > 128).float()
+    assert dark.max() == 1
+    crf(**{**GOOD, "image": dark})
+    with pytest.raises(ValueError, match="seems to be scaled to 0-1.*round one that is nearly"):
+        crf(**{**GOOD, "image": 0.5 * dark})

@@ -1,11 +1,16 @@
 """Photos, against Detectron2's reader."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image as detectron2_read_image
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from instance_crf.data.image_io import image_size, read_image, reduced_size
+from instance_crf.data.image_io import image_size, read_image, reduced_size, upright_size
+from instance_crf.data.label_io import palette_of, read_label_png
+from instance_crf.own_models.images import read_picture
 
 
 @pytest.fixture
@@ -67,10 +72,36 @@ def test_an_unknown_order_of_channels(tmp_path):
         read_image(tmp_path / "a.png", "HSV")
 
 
-def test_more_than_8_bits_are_not_cut(tmp_path):
-    Image.fromarray(np.full((4, 5), 4096, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits \(mode I;16\)"):
-        read_image(tmp_path / "deep.png")
+@pytest.mark.parametrize("read", [read_image, image_size, read_picture])
+@pytest.mark.parametrize(
+    "pixels, mode", [(np.full((4, 5), 4096, np.uint16), "I;16"), (np.ones((4, 5), np.float32), "F")]
+)
+def test_more_than_8_bits_are_not_cut(tmp_path, read, pixels, mode):
+    Image.fromarray(pixels).save(tmp_path / "deep.png", format="PNG" if mode != "F" else "TIFF")
+    with pytest.raises(ValueError, match=rf"deep.png has more than 8 bits \(mode {mode}\)"):
+        read(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_rotation_that_only_xmp_tells(photo, orientation, tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", f'<x tiff:Orientation="{orientation}"/>')
+    Image.fromarray(photo).save(tmp_path / "a.png", pnginfo=text)
+    size = read_image(tmp_path / "a.png").shape[:2]
+    assert upright_size(tmp_path / "a.png") == (size, orientation)
+    assert size == {3: (30, 50), 6: (50, 30)}[orientation]
+
+
+def test_a_picture_that_claims_to_be_huge(tmp_path):
+    """Refused by its header: nothing is decoded."""
+    Image.new("L", (5, 4)).save(tmp_path / "bomb.png")
+    content = bytearray((tmp_path / "bomb.png").read_bytes())
+    content[16:24] = struct.pack(">II", 60000, 60000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "bomb.png").write_bytes(content)
+    for read in (read_image, image_size, read_picture, read_label_png, palette_of):
+        with pytest.raises(ValueError, match=r"bomb.png has more than 178,956,970 pixels"):
+            read(tmp_path / "bomb.png")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from instance_crf.data import label_io
+from instance_crf.own_models.parts.read import read_part_scores
 
 
 def test_palette_png_gives_ids(tmp_path):
@@ -105,6 +106,50 @@ def test_bad_part_map_is_not_written(tmp_path, bad):
     with pytest.raises(ValueError, match="out.png"):
         label_io.write_part_map(tmp_path / "out.png", bad)
     assert not list(tmp_path.iterdir())
+
+
+IDS = np.random.default_rng(0).integers(0, 4, (40, 50)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WEBP", "JPEG2000"])
+def test_lossy_formats_are_refused_whatever_their_name(tmp_path, name):
+    path = tmp_path / "a.png"
+    Image.fromarray(IDS).save(path, format=name)
+    with pytest.raises(ValueError, match=f"a.png is a {name}, whatever its name"):
+        label_io.read_label_png(path)
+    with Image.open(path) as opened, pytest.raises(ValueError, match=f"{name}|mode RGB"):
+        read_part_scores(opened, "map")
+
+
+def test_lossy_tiff_is_refused_and_other_lossless_files_are_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(IDS).save(path, format="TIFF", compression="jpeg")
+    with pytest.raises(ValueError, match="a.png is a JPEG"):
+        label_io.read_label_png(path)
+    for name, more in (("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})):
+        Image.fromarray(IDS).save(path, format=name, **more)
+        np.testing.assert_array_equal(label_io.read_label_png(path), IDS)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_fractions_are_no_ids(tmp_path, scale):
+    pixels = (np.random.default_rng(0).random((4, 5)) * scale).astype(np.float32)
+    Image.fromarray(pixels).save(tmp_path / "a.png", format="TIFF")
+    for read in (label_io.read_part_map, label_io.read_object_map):
+        with pytest.raises(ValueError, match="a.png has floating-point numbers"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("place", ["exif", "xmp"])
+def test_a_label_map_is_not_turned(tmp_path, place):
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    if place == "exif":
+        exif[0x0112] = 6
+    else:
+        text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    Image.fromarray(IDS).save(tmp_path / "a.png", exif=exif, pnginfo=text)
+    with pytest.raises(ValueError, match="a.png has an EXIF orientation"):
+        label_io.read_label_png(tmp_path / "a.png")
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path):

@@ -12,6 +12,8 @@ from instance_crf.config import add_instance_crf_config
 from instance_crf.data.augmentation import COLOR_CHOICES, build_augmentations
 from instance_crf.data.datasets.register import register_canonical
 from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.evaluation.evaluators import parsing_of_record
+from instance_crf.hooks import count_places_of_records
 from instance_crf.taxonomies.schema import PartTaxonomy
 
 SIDES = PartTaxonomy(("left side", "right side"), flip_pairs=((1, 2),))
@@ -121,6 +123,56 @@ def test_crowds_are_ignored(records):
     assert crowd.sum() == 45 * 28 and (result["part_seg"][:50][crowd] == 255).all()
 
 
+@pytest.mark.parametrize("value", [0, 1, False, True, np.int64(1)])
+def test_what_says_crowd(records, value):
+    records[0]["annotations"][1]["iscrowd"] = value
+    assert len(mapper()(records[0])["instances"]) == 3 - int(value)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "false", None, 2, [], -1, 0.5])
+def test_what_does_not_say_whether_it_is_a_crowd(records, value):
+    records[0]["annotations"][1]["iscrowd"] = value
+    with pytest.raises(ValueError, match="1.png: iscrowd must be 0 or 1, got "):
+        mapper()(records[0])
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        parsing_of_record(records[0], SIDES)
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        count_places_of_records([records[0]], 2, torch.from_numpy(SIDES.flip_lut()))
+    bare = {k: v for k, v in records[0].items() if k not in ("part_file_name", "object_file_name")}
+    with pytest.raises(ValueError, match="iscrowd must be 0 or 1, got "):
+        mapper()(bare)
+
+
+def test_what_may_be_anybody(records):
+    """Ignored people, crowds and void; not a person of unknown parts, nor the background."""
+    from PIL import Image
+
+    assert torch.equal(mapper()(records[0])["ignored"], mapper()(records[0])["object_seg"] == -1)
+    assert "ignored" not in mapper()(records[1])
+    parts = np.asarray(Image.open(records[0]["part_file_name"])).copy()
+    objects = np.asarray(Image.open(records[0]["object_file_name"]))
+    parts[objects == 3], parts[:4, :4] = 255, 255
+    Image.fromarray(parts).save(records[0]["part_file_name"])
+    records[0]["annotations"][1]["iscrowd"] = 1
+    expected = (objects == 255) | (objects == 2)
+    expected[:4, :4] = True
+    assert np.array_equal(mapper()(records[0])["ignored"].numpy(), expected)
+    flipped = mapper([T.RandomFlip(1.0)])(records[0])
+    assert np.array_equal(flipped["ignored"].numpy(), expected[:, ::-1])
+
+
+def test_crowds_of_a_record_with_boxes_only(records):
+    bare = {k: v for k, v in records[0].items() if not k.endswith("_file_name")}
+    bare["file_name"] = records[0]["file_name"]
+    assert "ignored" not in mapper()(bare)
+    bare["annotations"][1] |= {"iscrowd": 1, "bbox": [10, 20, 30, 50], "bbox_mode": 1}  # XYWH
+    result = mapper([T.RandomFlip(1.0)])(bare)
+    expected = np.zeros((60, 100), bool)
+    expected[20:60, 60:90] = True
+    assert np.array_equal(result["ignored"].numpy(), expected)
+    assert (result["object_seg"] == -1).all() and len(result["instances"]) == 2
+
+
 def test_given_detections_move_with_the_image(records):
     records[0]["detections"] = [
         {"bbox": [10, 10, 20, 30], "bbox_mode": 1, "category_id": 0, "score": 0.9},  # XYWH
@@ -204,7 +256,7 @@ def test_broken_given_masks(records, cfg, tmp_path):
         with pytest.raises(ValueError, match="entry 0: its segmentation is not"):
             read(polygon)
     for runs in ([3, 4], run_lengths(np.ones((600, 1000)))["counts"]):
-        with pytest.raises(ValueError, match="1.png: a detection's mask is broken"):
+        with pytest.raises(ValueError, match="1.png: a detection's mask: its runs are"):
             read({"size": [60, 100], "counts": runs})
 
 

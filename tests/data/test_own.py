@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -7,7 +9,12 @@ from PIL import Image
 
 from instance_crf.config import add_instance_crf_config, check_datasets, follow_datasets
 from instance_crf.data.datasets import builtin
-from instance_crf.data.datasets.own import apply_part_yaml, read_part_yaml, register_part_yaml
+from instance_crf.data.datasets.own import (
+    apply_part_yaml,
+    own_files,
+    read_part_yaml,
+    register_part_yaml,
+)
 from instance_crf.data.datasets.register import dataset_root
 
 CONTENT = {
@@ -28,7 +35,7 @@ def write_yaml(tmp_path):
     def write(**changes):
         path = tmp_path / "zoo.yaml"
         content = {k: v for k, v in (CONTENT | changes).items() if v is not None}
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
         return path
 
     return write
@@ -109,6 +116,165 @@ def test_one_object_needs_no_owners(write_yaml):
 def test_yaml_mistakes_are_named(write_yaml, changes, words):
     with pytest.raises(ValueError, match=words):
         read_part_yaml(write_yaml(**changes))
+
+
+@pytest.mark.parametrize(
+    "parts", [{1: "head", 2: "torso", 3: "leg"}, {"torso": 2, "leg": 3, "head": 1}]
+)
+def test_ids_that_are_given_count(write_yaml, parts):
+    own = read_part_yaml(write_yaml(parts=parts, owners=None, objects=None, flip_pairs=None))
+    assert own.taxonomy.part_names == ("head", "torso", "leg")
+
+
+PLAIN = {"owners": None, "objects": None, "flip_pairs": None}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"parts": "head"}, r"'parts' is 'head'; .* parts: \[head\]"),
+        ({"parts": 3}, "'parts' is 3"),
+        ({"objects": "person", "parts": ["head"]}, "'objects' is 'person'"),
+        ({"parts": ["background", "head"]}, "'background' in place 1. Leave it out"),
+        ({"parts": ["head", "__BG__"]}, "'__BG__' in place 2"),
+        ({"parts": ["head", "ignore"]}, "'ignore' in place 2"),
+        ({"parts": ["head"], "objects": ["Void", "person"]}, "'Void' in place 1"),
+        ({"parts": {0: "background", 1: "head"}}, r"ids \[0, 1\]; they must be 1\.\.2"),
+        ({"parts": {1: "head", 3: "leg"}}, r"ids \[1, 3\]"),
+        ({"parts": {"head": 1, "leg": 1}}, r"ids \[1, 1\]"),
+        ({"parts": {"head": "1"}}, r"ids \['1'\]"),
+        ({"parts": [True, "head"]}, "has True, which is no text"),
+        ({"parts": ["head"], "owners": ["person"]}, "'owners' is"),
+        ({"parts": ["head"], "colors": [[0.5, 0.5, 0.5]]}, "'colors' is"),
+        ({"parts": ["head"], "colors": "red"}, "'colors' is 'red'"),
+        ({"parts": ["head"], "name": None}, "no 'name'"),
+        ({"parts": ["head"], "name": "../x"}, "not a path"),
+        ({"parts": ["head"], "splits": {"train": {k: 3 for k in ("images", "parts", "objects")}}},
+         "'images' is 3"),
+        ({"parts": ["head"], "splits": {"train": {"images": "a", "parts": "b", "objects": "./b"}}},
+         "part ids are not object ids"),
+        ({"parts": ["head"], "objects": {1: "person"}}, "'objects' is"),
+    ],
+)  # fmt: skip
+def test_what_would_shift_or_lose_ids(write_yaml, changes, words):
+    with pytest.raises(ValueError, match=f"zoo.yaml: .*{words}"):
+        read_part_yaml(write_yaml(**PLAIN | changes))
+
+
+@pytest.mark.parametrize(
+    "parts, pairs, line",
+    [
+        (["head", "left arm", "right arm"], None, "flip_pairs: [[left arm, right arm]], or"),
+        (["l_arm", "R_arm"], None, "flip_pairs: [[l_arm, R_arm]]"),
+        (["rhand", "lhand"], None, "flip_pairs: [[rhand, lhand]]"),
+        (["Lefthand", "Righthand"], None, "flip_pairs: [[Lefthand, Righthand]]"),
+        (["lft-leg", "rgt-leg"], None, "flip_pairs: [[lft-leg, rgt-leg]]"),
+        (["armLeft", "armRight"], None, "flip_pairs: [[armLeft, armRight]]"),
+        (["head", "left arm"], None, "'left arm', but there is no 'flip_pairs'"),
+        (
+            ["left arm", "right arm", "left leg", "right leg"],
+            [["left arm", "right arm"]],
+            "'left leg' with 'right leg'",
+        ),
+        (
+            ["left arm", "right arm", "left leg", "right leg", "a", "b"],
+            [["left arm", "right leg"], ["left leg", "right arm"], ["a", "b"]],
+            "Write flip_pairs: [[left arm, right arm], [left leg, right leg], [a, b]]",
+        ),
+        (["left arm", "right arm"], ["left arm", "right arm"], "list of pairs"),
+        (["left arm", "right arm"], [["left arm", "right arm", "left arm"]], "list of pairs"),
+    ],
+)
+def test_left_and_right_are_paired(write_yaml, parts, pairs, line):
+    changes = {"parts": parts, "owners": None, "objects": None, "flip_pairs": pairs}
+    with pytest.raises(ValueError) as caught:
+        read_part_yaml(write_yaml(**changes))
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parts, pairs", [(["left arm", "right arm"], []), (["bright", "lip"], None), (["l", "x"], None)]
+)
+def test_on_purpose_or_without_sides(write_yaml, parts, pairs):
+    changes = {"parts": parts, "owners": None, "objects": None} | {"flip_pairs": pairs}
+    assert read_part_yaml(write_yaml(**changes)).taxonomy.flip_pairs == ()
+
+
+def test_the_line_of_the_message_is_right(write_yaml):
+    parts = ["left arm", "r_leg", "l_leg", "right arm", "x", "y"]
+    changes = {"parts": parts, "owners": None, "objects": None}
+    with pytest.raises(ValueError) as caught:
+        read_part_yaml(write_yaml(**changes, flip_pairs=[["x", "y"], ["left arm", "x"]]))
+    line = str(caught.value).partition("Write ")[2].removesuffix(".")
+    own = read_part_yaml(write_yaml(**changes, **yaml.safe_load(line)))
+    assert own.taxonomy.flip_pairs == ((1, 4), (2, 3), (5, 6))
+
+
+def test_a_byte_order_mark_and_umlauts(folders, write_yaml):
+    path = write_yaml(parts=["Fuß"], **PLAIN)
+    text = path.read_text().replace("train.txt", "träin.txt")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (folders / "träin.txt").write_bytes(b"\xef\xbb\xbf0\r\n1\r\n")
+    own = read_part_yaml(path)
+    assert own.taxonomy.part_names == ("Fuß",)
+    assert [f.image_id for f in own_files(own.splits["train"])] == ["0", "1"]
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="zoo.yaml is not text in UTF-8"):
+        read_part_yaml(path)
+
+
+@pytest.fixture
+def listed(folders, write_yaml):
+    """A function: text of the list -> names of the photos."""
+
+    def read(text):
+        (folders / "train.txt").write_text(text)
+        files = own_files(read_part_yaml(write_yaml()).splits["train"])
+        for each in files:
+            assert each.image_id == Path(each.photo).stem == Path(each.parts).stem
+        return [Path(each.photo).name for each in files]
+
+    return read
+
+
+def test_lines_of_a_list(listed, folders):
+    assert listed("0\n1.jpg\n2.JPG") == ["0.jpg", "1.jpg", "2.jpg"]
+    assert listed("2.jpg\n\n0.png\n") == ["2.jpg", "0.jpg"]
+    for folder, suffix in (("photos", "jpg"), ("parts", "png"), ("people", "png")):
+        (folders / folder / f"0.{suffix}").rename(folders / folder / f"0.c.{suffix}")
+    assert listed("0.c\n0.c.jpg\n".replace("0.c.jpg", "1")) == ["0.c.jpg", "1.jpg"]
+    assert listed("0.c.jpg\n") == ["0.c.jpg"]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("cam1/1.jpg\ncam2/1.jpg\n", "'cam1/1.jpg': .* without a folder"),
+        ("/images/1.jpg /labels/2.png\n", "'/images/1.jpg /labels/2.png': .* without a folder"),
+        ("1.jpg\n1\n", "'1.jpg' and '1': the same photo twice"),
+        ("1\n1\n", "'1' more than once"),
+        ("photos/1.jpg\n", "without a folder"),
+        ("..\n", "without a folder"),
+    ],
+)
+def test_lines_of_other_folders(listed, text, words):
+    with pytest.raises(ValueError, match=f"train.txt .*{words}"):
+        listed(text)
+
+
+def test_label_maps_without_a_photo_are_told(folders, write_yaml, caplog):
+    own = read_part_yaml(write_yaml())
+    own_files(own.splits["val"])
+    assert not caplog.records
+    (folders / "photos/1.jpg").rename(folders / "photos/1.tif")
+    assert [f.image_id for f in own_files(own.splits["val"])] == ["0", "2"]
+    assert "1 label maps" in caplog.text and "the first: 1.png" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["1.jpg 2.png\n", "1.c\n", "1.jpg,2.jpg\n", "1.txt\n"])
+def test_lines_that_are_no_photo(listed, text):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        listed(text)
 
 
 def test_missing_yaml_and_folders(tmp_path, folders, write_yaml):

@@ -1,5 +1,10 @@
 """What all preparing scripts share: nothing half-written, resuming, refusing to overwrite."""
 
+import os
+import shutil
+import stat
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +16,7 @@ from instance_crf.data.preparation.conversion import (
     link_or_copy,
     prepare_split,
 )
+from instance_crf.files import InUseError, lock_folder
 from instance_crf.taxonomies.schema import PartTaxonomy
 
 TAXONOMY = PartTaxonomy(("a", "b"), ("cat", "dog"), (0, 1))
@@ -105,6 +111,136 @@ def test_other_settings_begin_anew(tmp_path):
     assert source.asked() == IDS
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"settings": {"level": 2}}, "level was 1, is now 2"),
+        ({"settings": {"level": 1, "rest": "ignore"}}, "rest was None, is now 'ignore'"),
+        ({"ids": IDS[::-1]}, "the list of images"),
+    ],
+)
+def test_a_finished_split_of_other_settings_is_refused(tmp_path, changes, words, capsys):
+    source = Source(tmp_path / "in")
+    prepare(tmp_path, source)
+    (tmp_path / "in/asked.txt").unlink()
+    with pytest.raises(PreparationError, match=rf"Training was prepared with .*{words}.*--force"):
+        prepare(tmp_path, source, **changes)
+    assert prepare(tmp_path, source, **changes, force=True)
+    assert source.asked() == changes.get("ids", IDS)
+    assert not prepare(tmp_path, source, **changes)
+    with pytest.raises(PreparationError, match="was prepared with"):
+        prepare(tmp_path, source)
+
+
+def test_paths_in_the_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, Source(tmp_path / "in"), settings={"source": Path("in")})
+    assert not prepare(tmp_path, Source(tmp_path / "in"), settings={"source": tmp_path / "in"})
+    with pytest.raises(TypeError, match="neither plain nor a path"):
+        prepare(tmp_path, Source(tmp_path / "in"), settings={"lut": np.zeros(256)})
+
+
+def test_a_split_without_a_record_is_complete(tmp_path):
+    """Those of older versions."""
+    prepare(tmp_path, Source(tmp_path / "in"))
+    (tmp_path / "out/Training/prepared.json").unlink()
+    assert not prepare(tmp_path, Source(tmp_path / "in"), settings={"level": 2})
+
+
+def test_splits_of_different_settings_are_told(tmp_path, capsys):
+    prepare(tmp_path, Source(tmp_path / "in"), ids=IDS[:3])
+    for level in (1, 2):
+        prepare_split(
+            root=tmp_path / "out",
+            split=f"val{level}",
+            ids=IDS[:2],
+            convert=Source(tmp_path / "in"),
+            taxonomy=TAXONOMY,
+            settings={"level": level},
+            workers=1,
+        )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(lines) == 2  # of val2, against either of the others
+    assert "Training was prepared with other settings than" in lines[0]
+    assert all("val2: level was 1, is now 2" in line for line in lines)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_replacement_that_was_cut_off(tmp_path, whole):
+    """Killed between the two renames: either data set, never none."""
+    source, root = Source(tmp_path / "in"), tmp_path / "out"
+    prepare(tmp_path, source)
+    (root / "Training").rename(tmp_path / "aside")
+    if whole:
+        prepare(tmp_path, source, settings={"level": 2})
+        (root / "Training").rename(root / "Training.partial")
+    (tmp_path / "aside").rename(root / "Training.old")
+    (tmp_path / "in/asked.txt").write_text("")
+    assert not prepare(tmp_path, source, settings={"level": 2 if whole else 1})
+    assert sorted(os.listdir(root)) == ["Training", "taxonomy.json"] and not source.asked()
+
+
+def test_a_link_is_replaced_not_what_it_leads_to(tmp_path):
+    prepare(tmp_path, Source(tmp_path / "in"))
+    (tmp_path / "out/Training").rename(tmp_path / "elsewhere")
+    (tmp_path / "out/Training").symlink_to(tmp_path / "elsewhere")
+    assert prepare(tmp_path, Source(tmp_path / "in"), force=True)
+    assert sorted(os.listdir(tmp_path / "out")) == ["Training", "taxonomy.json"]
+    assert not (tmp_path / "out/Training").is_symlink()
+    assert len(list((tmp_path / "elsewhere").rglob("*"))) == 3 + 3 * len(IDS) + 3
+
+
+def test_a_removal_that_was_cut_off(tmp_path, monkeypatch):
+    """Begun anew, killed while the old files went, and again with the old settings."""
+    with pytest.raises(PreparationError):
+        prepare(tmp_path, Source(tmp_path / "in", ("059",)))
+    remove = shutil.rmtree
+
+    def killed(folder):
+        remove(folder / "Images")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path, Source(tmp_path / "in"), settings={"level": 2})
+    monkeypatch.undo()
+    assert prepare(tmp_path, Source(tmp_path / "in"))
+    assert len(load_canonical(tmp_path / "out", "train", TAXONOMY)) == len(IDS)
+
+
+def test_what_is_whole_is_not_made_again(tmp_path):
+    prepare(tmp_path, Source(tmp_path / "in"))
+    (tmp_path / "out/Training").rename(tmp_path / "out/Training.partial")
+    (tmp_path / "in/asked.txt").write_text("")
+    source = Source(tmp_path / "in")
+    assert prepare(tmp_path, source) and not source.asked()
+
+
+def test_leftovers_of_killed_runs_are_removed(tmp_path):
+    prepare(tmp_path, Source(tmp_path / "in"))
+    (tmp_path / "out/.tmp_abc.json").touch()
+    (tmp_path / "out/.lock").touch()
+    (tmp_path / "out/Training.old/Images").mkdir(parents=True)
+    prepare(tmp_path, Source(tmp_path / "in"))
+    assert sorted(os.listdir(tmp_path / "out")) == ["Training", "taxonomy.json"]
+
+
+def test_one_process_at_a_time(tmp_path):
+    pytest.importorskip("fcntl")
+    with lock_folder(tmp_path / "out", "preparing it"):
+        with pytest.raises(InUseError, match="is preparing it"):
+            prepare(tmp_path, Source(tmp_path / "in"))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[]\n", b"", b'{"level": 1}\n["a"]\n3\n'])
+def test_a_broken_journal_begins_anew(tmp_path, text):
+    (tmp_path / "out/Training.partial").mkdir(parents=True)
+    (tmp_path / "out/Training.partial/progress.jsonl").write_bytes(text)
+    source = Source(tmp_path / "in")
+    assert prepare(tmp_path, source) and source.asked() == IDS
+
+
 def test_another_list_begins_anew(tmp_path):
     with pytest.raises(PreparationError):
         prepare(tmp_path, Source(tmp_path / "in", ("059",)))
@@ -168,3 +304,15 @@ def test_link_or_copy(tmp_path):
     assert (tmp_path / "linked/a.jpg").stat().st_ino == source.stat().st_ino
     assert (tmp_path / "copied/a.jpg").stat().st_ino != source.stat().st_ino
     assert (tmp_path / "copied/a.jpg").read_text() == "x"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_photo_again(tmp_path, copy):
+    """Of a run that was killed after the photo. Its own file keeps its permissions."""
+    source = tmp_path / "a.jpg"
+    source.write_text("x")
+    source.chmod(0o440)
+    for _ in range(2):
+        link_or_copy(source, tmp_path / "out/a.jpg", copy)
+    assert os.listdir(tmp_path / "out") == ["a.jpg"]
+    assert stat.S_IMODE(source.stat().st_mode) == 0o440

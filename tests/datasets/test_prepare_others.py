@@ -13,6 +13,7 @@ from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.datasets.voc import BOXES_LIST, VOC_TAXONOMY
 from instance_crf.data.label_io import read_object_map, read_part_map
 from instance_crf.data.preparation.conversion import PreparationError, merge_person_maps
+from instance_crf.files import InUseError, lock_folder
 
 
 @pytest.fixture
@@ -107,6 +108,45 @@ def test_mhp_with_merged_parts(mhp_v2, run, tmp_path):
     assert read_part_map(second["part_file_name"])[5, 5] == 2
 
 
+def test_mhp_with_an_edited_merge(mhp_v2, run, tmp_path):
+    """The data and what says what its ids mean are always of one YAML."""
+    groups, output = tmp_path / "coarse.yaml", tmp_path / "coarse"
+    arguments = ("prepare_mhp", "--merge", str(groups), "--output", str(output))
+    groups.write_text("face: [face]\nbody: [torso skin]\n")
+    run(*arguments)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    groups.write_text("body: [torso skin]\nface: [face]\n")
+    for more in ((), ("--force",)):
+        with pytest.raises(PreparationError, match="taxonomy.json.*part_names.*another folder"):
+            run(*arguments, *more)
+    groups.write_text("face: [face, hair]\nbody: [torso skin]\n")
+    words = r"other settings: part 'face' was \['face'\], is now \['face', 'hair'\]"
+    with pytest.raises(PreparationError, match=words):
+        run(*arguments)
+    groups.write_text("face: [face]\nbody: [torso skin]\n")
+    with pytest.raises(PreparationError, match="rest was 'background', is now 'ignore'"):
+        run(*arguments, "--rest", "ignore")
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    run(*arguments)
+
+
+def test_a_part_yaml_that_is_not_the_prepared_data_s(mhp_v2, run, tmp_path, script):
+    groups, output = tmp_path / "groups.yaml", tmp_path / "coarse"
+    groups.write_text("face: [face]\nbody: [torso skin]\n")
+    run("prepare_mhp", "--merge", str(groups), "--output", str(output))
+    path = output / "coarse.yaml"
+    script("verify").main(["--yaml", str(path)])
+    path.write_text(path.read_text().replace("- face\n- body", "- body\n- face"))
+    with pytest.raises(ValueError, match=r"coarse.yaml: .*taxonomy.json says that part_names"):
+        script("verify").main(["--yaml", str(path)])
+
+
+def test_mhp_merge_of_nothing(mhp_v2, run, tmp_path):
+    (tmp_path / "none.yaml").write_text("{}")
+    with pytest.raises(ValueError, match="none.yaml"):
+        run("prepare_mhp", "--merge", str(tmp_path / "none.yaml"), "--output", str(tmp_path / "c"))
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
@@ -171,6 +211,32 @@ def test_lip(tmp_path, photo, png, mask, run):
         run("prepare_lip", "--force")
 
 
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../../evil", "..", "sub\\\\evil"])
+def test_ids_that_lead_out_of_their_folder(tmp_path, photo, png, mask, run, name):
+    source = tmp_path / "in" / "LIP"
+    photo(source / "evil.jpg")
+    png(source / "evil.png", mask(0, 0, 9, 9))
+    for folder in ("train_images", "train_segmentations"):
+        (source / folder).mkdir()
+    (source / "train_id.txt").write_text(f"{name}\n")
+    with pytest.raises(ValueError, match="train_id.txt lists .*evil|lists '..'"):
+        run("prepare_lip", "--source", str(source), "--splits", "train")
+    assert not (tmp_path / "lip").exists()
+
+
+def test_id_lists_of_other_editors(tmp_path, photo, png, mask, run):
+    """With a byte order mark and carriage returns; another coding is named."""
+    photo(tmp_path / "LIP/train_images/é.jpg")
+    png(tmp_path / "LIP/train_segmentations/é.png", mask(0, 0, 30, 30))
+    path = tmp_path / "LIP/train_id.txt"
+    path.write_bytes("\ufeffé\r\n".encode())
+    root = run("prepare_lip", "--splits", "train") / "lip"
+    assert [r["image_id"] for r in load_canonical(root, "train", LIP_TAXONOMY)] == ["é"]
+    path.write_bytes("é\r\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="train_id.txt is not text in UTF-8"):
+        run("prepare_lip", "--splits", "train")
+
+
 # CIHP --------------------------------------------------------------------------------------------
 
 
@@ -197,6 +263,17 @@ def test_cihp_lists_and_index(cihp, run, capsys):
     assert (cihp / "Training/index.json").is_file()
     text = capsys.readouterr().out
     assert "lists the 1 photos" in text and "OK: 0 errors" in text and "2 images indexed" in text
+
+
+def test_cihp_again_and_twice(cihp, run):
+    run("prepare_cihp", "--no-verify")
+    (cihp / "Training/.tmp_abc.txt").touch()  # of a run that was killed
+    before = {path for path in cihp.rglob("*") if ".tmp" not in path.name}
+    run("prepare_cihp", "--no-verify")
+    assert set(cihp.rglob("*")) == before
+    pytest.importorskip("fcntl")
+    with lock_folder(cihp, "preparing CIHP"), pytest.raises(InUseError):
+        run("prepare_cihp")
 
 
 def test_cihp_id_rule(cihp, run, png, mask, capsys):
@@ -262,6 +339,16 @@ def test_voc_boxes_without_the_test_images(voc, run):
     assert (records[0]["height"], records[0]["width"]) == (48, 64)
     assert records[0]["annotations"][0]["bbox"] == [0, 1, 11, 20]
     assert records[0]["annotations"][0]["category_id"] == VOC_TAXONOMY.object_names.index("dog")
+
+
+def test_voc_boxes_after_other_test_images(voc, run, tmp_path):
+    """A list that was there must not let test images into the training unnoticed."""
+    run("prepare_voc")
+    (tmp_path / "more.txt").write_text("c\nd\n")
+    with pytest.raises(PreparationError, match="lists 2 images, not the 1 .*--force"):
+        run("prepare_voc", "--exclude", str(tmp_path / "more.txt"))
+    run("prepare_voc", "--exclude", str(tmp_path / "more.txt"), "--force")
+    assert (voc / BOXES_LIST).read_text().split() == ["a"]
 
 
 def test_voc_needs_the_lists_of_the_test_images(voc, run, tmp_path):

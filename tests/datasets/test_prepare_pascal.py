@@ -210,6 +210,7 @@ def test_an_image_without_people(release, prepare, mat, mask):
     [
         ("unknown part", "no part 'antenna'"),
         ("no parts field", "object 1 has no field 'parts'"),
+        ("text", "mask holds <U1, not numbers"),
         ("no anno", "no variable 'anno'"),
         ("truncated", "Cannot read"),
         ("missing", "not found"),
@@ -227,6 +228,8 @@ def test_broken_mat_is_named_and_nothing_appears(
             path,
             {"anno": {"imname": "x", "objects": {"class": "person", "mask": mask(0, 0, 9, 9)}}},
         )
+    elif breakage == "text":
+        savemat(path, {"anno": {"objects": {"class": "person", "mask": "x", "parts": []}}})
     elif breakage == "no anno":
         savemat(path, {"other": 1})
     elif breakage == "truncated":

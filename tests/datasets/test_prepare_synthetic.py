@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,48 @@ def test_interrupted_force_keeps_the_old_data(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "write_picture", full_disk)
     assert _run(script, tmp_path, "--seed", "1", "--force") == 1
     assert _files(tmp_path / "synthetic_people") == before
+
+
+def test_temporaries_of_a_killed_run_are_not_published(script, tmp_path, monkeypatch, capsys):
+    _interrupt_third_picture(script, monkeypatch)
+    _run(script, tmp_path)
+    monkeypatch.undo()
+    photos = "Training/Images/.tmp_{}.png"
+    (tmp_path / ".synthetic_people.unfinished" / photos.format(1)).write_bytes(b"half")
+    assert _run(script, tmp_path) == 0
+    root = tmp_path / "synthetic_people"
+    assert not list(root.rglob(".*"))
+    # Older versions have published them.
+    (root / photos.format(2)).write_bytes(b"half")
+    assert _run(script, tmp_path) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_a_killed_removal_is_not_continued(script, tmp_path, monkeypatch):
+    _interrupt_third_picture(script, monkeypatch)
+    _run(script, tmp_path)
+    remove = shutil.rmtree
+
+    def killed(folder):
+        remove(folder / "Training/Images")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    assert _run(script, tmp_path, "--seed", "1") == 130
+    monkeypatch.undo()
+    assert _run(script, tmp_path) == 0
+    photos = tmp_path / "synthetic_people/Training/Images"
+    assert sorted(path.stem for path in photos.iterdir()) == ["0000001", "0000002", "0000003"]
+
+
+def test_a_killed_replacement_leaves_one_data_set(script, tmp_path, capsys):
+    _run(script, tmp_path)
+    before = sorted(path.name for path in _files(tmp_path))
+    (tmp_path / "synthetic_people").rename(tmp_path / "synthetic_people.old")
+    assert _run(script, tmp_path) == 0
+    assert "already complete" in capsys.readouterr().out
+    assert sorted(path.name for path in _files(tmp_path)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["synthetic_people"]
 
 
 # Arguments

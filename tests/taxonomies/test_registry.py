@@ -96,3 +96,10 @@ def test_a_file_that_is_not_there(tmp_path):
         read_taxonomy(tmp_path / "lipp")
     with pytest.raises(FileNotFoundError, match="neither a file nor one of"):
         get_taxonomy("mine.json")
+
+
+def test_background_is_no_part_of_a_file(tmp_path):
+    path = tmp_path / "parts.json"
+    path.write_text('{"part_names": ["Background", "head"]}')
+    with pytest.raises(ValueError, match="parts.json: part_names has 'Background'. Leave it out"):
+        read_taxonomy(path)

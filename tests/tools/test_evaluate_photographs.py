@@ -84,12 +84,7 @@ def test_ranking_and_least_share(tool, folder):
 
 
 def test_chosen_rows_bring_their_baseline(tool, folder, capsys):
-    assert (
-        run_program(
-            lambda: tool.main([str(folder), "--side", "64", "--bootstrap", "9", "--rows", "terms"])
-        )
-        == 0
-    )
+    tool.main([str(folder), "--side", "64", "--bootstrap", "9", "--rows", "terms"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 5 and "nearest box centre" in lines[1] and " to " in lines[2]
 

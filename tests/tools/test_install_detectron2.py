@@ -121,10 +121,11 @@ def test_refuses_a_tree_of_another_digest(tmp_path, tree_digest, change):
     assert list(site_packages.iterdir()) == []
 
 
-def test_refuses_a_path_that_leaves_the_package(tmp_path):
+@pytest.mark.parametrize("name", ["../../evil.py", "{0}/evil.py", "/{0}/evil.py"])
+def test_refuses_a_path_that_leaves_the_package(tmp_path, name):
     wheel = tmp_path / "evil.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("LabGym/detectron2/../../evil.py", "")
+        archive.writestr("LabGym/detectron2/" + name.format(tmp_path), "")
     with pytest.raises(tool.InstallError, match="evil.py"):
         tool.restore_package(wheel, tmp_path / "a" / "b")
     assert not list(tmp_path.rglob("evil.py"))

@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.engine import default_argument_parser
+from detectron2.modeling import build_model
 
+from instance_crf.config import load_config
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +28,8 @@ def run(tiny_opts):
 def run_tool(tiny_opts, output, *options):
     flags = [option for option in options if str(option).startswith("--")]
     overrides = [str(option) for option in options if not str(option).startswith("--")]
+    if "--eval-only" in flags and "MODEL.WEIGHTS" not in overrides:
+        overrides += ["MODEL.WEIGHTS", str(random_weights(tiny_opts, output.with_suffix(".pth")))]
     arguments = [
         "--config-file",
         str(CONFIG),
@@ -35,6 +40,13 @@ def run_tool(tiny_opts, output, *options):
         *overrides,
     ]
     return train_net.main(default_argument_parser().parse_args(arguments))
+
+
+def random_weights(tiny_opts, path, *options):
+    """The file of a model's weights that have learnt nothing."""
+    model = build_model(load_config(str(CONFIG), [*tiny_opts, *options]))
+    torch.save(model.state_dict(), path)
+    return path
 
 
 def training_metrics(output):
@@ -94,3 +106,86 @@ def test_without_a_crf_the_parts_are_evaluated(run, tiny, tmp_path):
     truth = ("MODEL.INSTANCE_CRF.PARTS.SOURCE", "ground_truth")
     results = run(tmp_path / "true", "--eval-only", "MODEL.INSTANCE_CRF.ENABLED", False, *truth)
     assert results["part_seg"]["mIoU"] == pytest.approx(100)
+
+
+@pytest.mark.slow
+def test_a_run_of_another_model_is_not_resumed(run, tiny, tmp_path):
+    """The same parameters in number; as many parts more, in one's own file, in the same folder."""
+    output = tmp_path / "run"
+    run(output, *own_data(tiny, 6), "TEST.PICTURES", 0)
+    before = (output / "model_final.pth").read_bytes()
+    more = [*own_data(tiny, 7), "MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", "[]"]
+    shapes = r"part_head.predictor.weight: \(7, 8, 1, 1\) in the file, \(8, 8, 1, 1\) in the model"
+    with pytest.raises(ValueError, match=f"model_final.pth was written by .*{shapes}"):
+        run(output, "--resume", *more, "SOLVER.MAX_ITER", 4)
+    with pytest.raises(ValueError, match=rf"model_final.pth does not have .*{shapes}"):
+        run(output, "--eval-only", *more, "MODEL.WEIGHTS", output / "model_final.pth")
+    assert (output / "model_final.pth").read_bytes() == before
+
+
+def own_data(tiny, parts):
+    """The keys of one's own data set: the folder `tiny`, with so many parts."""
+    folders = {"images": "Images", "parts": "Category_ids", "objects": "Human_ids"}
+    splits = {
+        split: {key: f"{folder}/{name}" for key, name in folders.items()}
+        for split, folder in (("train", "Training"), ("val", "Validation"))
+    }
+    content = {"name": f"own{parts}", "parts": [f"part {i}" for i in range(parts)]}
+    path = tiny / f"own{parts}.yaml"
+    path.write_text(json.dumps(content | {"splits": splits}))
+    keys = ["DATASETS.PART_YAML", path, "DATASETS.TRAIN", f"('own{parts}_train',)"]
+    return [*keys, "DATASETS.TEST", f"('own{parts}_val',)"]
+
+
+def test_evaluating_nothing_or_another_model_is_refused(run, tiny, tiny_opts, tmp_path):
+    with pytest.raises(ValueError, match="MODEL.WEIGHTS is empty: name a trained checkpoint"):
+        run(tmp_path / "none", "--eval-only", "MODEL.WEIGHTS", "")
+    with pytest.raises(ValueError, match="MODEL.WEIGHTS is empty"):
+        run(tmp_path / "none", "--eval-only", "--resume", "MODEL.WEIGHTS", "")
+    joint = random_weights(tiny_opts, tmp_path / "joint.pth", "MODEL.INSTANCE_CRF.FORM", "joint")
+    with pytest.raises(ValueError, match="joint.pth: .* weights of a DenseInstanceCRF"):
+        run(tmp_path / "joint", "--eval-only", "MODEL.WEIGHTS", joint)
+    other = tmp_path / "other.pth"
+    torch.save({"fc.weight": torch.zeros(2, 2)}, other)
+    with pytest.raises(ValueError, match="other.pth does not have .*backbone.*not in the file"):
+        run(tmp_path / "other", "--eval-only", "MODEL.WEIGHTS", other)
+    with pytest.raises(ValueError, match="other.pth has none of the model's weights"):
+        run(tmp_path / "other", "MODEL.WEIGHTS", other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("final", ["missing", "empty"])
+def test_killed_before_its_last_file_a_run_writes_it_when_resumed(run, tiny, tmp_path, final):
+    output = tmp_path / "run"
+    run(output, "SOLVER.CHECKPOINT_PERIOD", 2, "DATASETS.TEST", "()")
+    (output / "model_final.pth").rename(tmp_path / "whole.pth")
+    (output / "last_checkpoint").write_text("model_0000001.pth")
+    if final == "empty":  # as Detectron2's own writing leaves it
+        (output / "model_final.pth").touch()
+    (output / ".tmp_unfinished.pth").touch()
+    run(output, "--resume", "SOLVER.CHECKPOINT_PERIOD", 2, "DATASETS.TEST", "()")
+    assert (output / "last_checkpoint").read_text() == "model_final.pth"
+    assert not (output / ".tmp_unfinished.pth").exists()
+    expected, found = (
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / "whole.pth", output / "model_final.pth")
+    )
+    assert expected["iteration"] == found["iteration"] == found["trainer"]["iteration"] == 1
+    for name, value in expected["model"].items():
+        assert torch.equal(found["model"][name], value)
+    run(output, "--resume", "SOLVER.MAX_ITER", 3, "DATASETS.TEST", "()")
+
+
+@pytest.mark.slow
+def test_what_was_there_before_is_not_resumed(run, tiny, tmp_path):
+    """A new run in an old folder, killed before its first checkpoint: here, by its own mapper."""
+    output = tmp_path / "run"
+    run(output, "DATASETS.TEST", "()")
+    picture = next((tiny / "Training/Images").iterdir())
+    content = picture.read_bytes()
+    picture.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=picture.name):
+        run(output, "DATASETS.TEST", "()")
+    picture.write_bytes(content)
+    with pytest.raises(FileNotFoundError, match="to begin anew, leave --resume out"):
+        run(output, "--resume", "DATASETS.TEST", "()")

@@ -85,15 +85,27 @@ def read_yaml(path: str | os.PathLike) -> Any:
     """What a YAML file holds, in plain values: tags that make Python objects are refused.
 
     Raises:
-        OSError, ValueError: see :func:`read_text`; no YAML; names the file.
+        OSError, ValueError: see :func:`read_text`; no YAML, or a key twice; names the file.
     """
     import yaml
 
+    class UniqueKeys(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor):
+            node, seen = super().compose_mapping_node(anchor), set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if (key.tag, key.value) in seen:
+                        problem = f"the key {key.value!r} comes twice"
+                        raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                    seen.add((key.tag, key.value))
+            return node
+
     text = read_text(path)
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, UniqueKeys)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deeply" if deep else " ".join(str(error).split())
         raise ValueError(f"{path} is not YAML of plain values: {reason}") from None
 
 
@@ -174,39 +186,66 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: str | os.PathLike) -> None:
-    """Remove what writers that were killed have left anywhere in a folder that nobody writes to."""
-    for unfinished in Path(folder).rglob(f"{_TEMPORARY}*"):
+def remove_temporaries(folder: str | os.PathLike, *, below: bool = True) -> None:
+    """Remove what writers that were killed have left in a folder that nobody writes to.
+
+    Args:
+        folder: the folder; it need not exist.
+        below: also in the folders in it.
+    """
+    for unfinished in Path(folder).glob(f"{'**/' if below else ''}{_TEMPORARY}*"):
         if unfinished.is_file():
             unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
-def lock_folder(folder: str | os.PathLike, doing: str) -> Iterator[None]:
+def lock_folder(folder: str | os.PathLike, doing: str, *, beside: bool = False) -> Iterator[None]:
     """Be the only process that writes to a folder; the lock ends with the process, killed or not.
 
+    Processes that this one forks inside share the lock: they must end with it (`end_with_parent`).
+
     Args:
-        folder: is made if need be; ``.lock`` stays in it.
+        folder: is made if need be, and has a file ``.lock`` while the lock is held.
         doing: what this process does there, as another one that comes will read it.
+        beside: the folder itself is renamed or replaced: ``.<folder>.lock`` lies beside it.
 
     Raises:
         InUseError: another process holds the lock; names it.
+        OSError: the lock cannot be written; names it.
     """
-    path = Path(folder) / _LOCK
+    folder = Path(folder)
+    path = folder.with_name(f".{folder.name}{_LOCK}") if beside else folder / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise InUseError(f"{folder} is in use: {holder}. Wait until it ends.") from None
-            except OSError as error:  # a file system without locks
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                    raise
-        file.truncate(0)
-        file.write(f"process {os.getpid()} is {doing}")
-        file.flush()
+    descriptor = _acquire(path, folder)
+    try:
+        with suppress(OSError):  # a full disk: what is written next says so
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} is {doing}".encode())
         yield
-        file.truncate(0)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path, folder: Path) -> int:
+    """A descriptor of the lock file ``path``, locked."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise InUseError(f"{folder} is in use: {holder}. Wait until it ends.") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                os.close(descriptor)
+                raise
+        try:
+            if fcntl is None or os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # whoever held the lock has removed the file: there may be a new one

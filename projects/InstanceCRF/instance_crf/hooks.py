@@ -19,8 +19,10 @@ from .crf import FactoredInstanceCRF
 from .crf.place import GRID, count_places, templates_from_counts
 from .data.label_io import read_object_map, read_part_map
 from .data.mapper import common_flip_lut
+from .data.order import seed_step
+from .entries import is_crowd
 
-__all__ = ["CountPlaces", "count_places_of_records"]
+__all__ = ["CountPlaces", "SeedSteps", "count_places_of_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,22 @@ class CountPlaces(HookBase):
         logger.info("Counted the places of parts in %d pictures.", min(len(records), MAX_RECORDS))
 
 
+class SeedSteps(HookBase):
+    """Every iteration draws the random numbers of its place, whatever was drawn before.
+
+    Args:
+        seed: cfg.SEED; nothing is done if it is negative.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_step(self) -> None:
+        """See the class."""
+        if self.seed >= 0:
+            seed_step(self.seed, self.trainer.iter)
+
+
 def count_places_of_records(
     records: Sequence[Mapping], num_parts: int, flip_lut: Tensor, grid: int = GRID
 ) -> Tensor:
@@ -74,7 +92,8 @@ def count_places_of_records(
     counts = torch.zeros(num_parts, grid, grid, dtype=torch.float64)
     step = max(1, -(-len(records) // MAX_RECORDS))
     for record in tqdm(records[::step], desc="places of parts", unit="image", leave=False):
-        known = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+        annotations = record.get("annotations", ())
+        known = [a for a in annotations if not is_crowd(a, record.get("file_name"))]
         if "part_file_name" not in record or "object_file_name" not in record or not known:
             continue
         boxes = [BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in known]

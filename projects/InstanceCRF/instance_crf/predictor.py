@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from . import register
+from .checkpoint import load_weights
 from .data.image_io import read_image
 from .taxonomies.schema import PartTaxonomy
 
@@ -87,7 +86,8 @@ class PartInstancePredictor:
         names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
         taxonomy = MetadataCatalog.get(names[0]).get("taxonomy") if names else None
         model = build_model(cfg)
-        load_weights(model, cfg.MODEL.WEIGHTS)
+        part_names = None if taxonomy is None else taxonomy.part_names
+        load_weights(model, cfg.MODEL.WEIGHTS, part_names)
         return {
             "model": model,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
@@ -142,36 +142,3 @@ class PartInstancePredictor:
         resized = self.resize.get_transform(image).apply_image(image)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         return {"image": tensor, "height": height, "width": width, **name}
-
-
-def load_weights(model: nn.Module, file_name: str) -> None:
-    """Load a checkpoint that has all of the model's weights.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no file is named, or it lacks weights, or has some of other shapes.
-    """
-    if not file_name:
-        raise ValueError(
-            "MODEL.WEIGHTS is empty: name a trained checkpoint, e.g. MODEL.WEIGHTS "
-            "output/demo/model_final.pth."
-        )
-    if "://" not in file_name and not PathManager.isfile(file_name):
-        raise FileNotFoundError(f"There is no checkpoint {file_name} (MODEL.WEIGHTS).")
-    _StrictCheckpointer(model).load(file_name)
-
-
-class _StrictCheckpointer(DetectionCheckpointer):
-    """Refuses what Detectron2's only warns about: weights left at their random start."""
-
-    def _log_incompatible_keys(self, incompatible) -> None:
-        wrong = [f"{key}: {theirs} in the file, {ours} in the model"
-                 for key, theirs, ours in incompatible.incorrect_shapes]  # fmt: skip
-        wrong += [f"{key}: not in the file" for key in incompatible.missing_keys]
-        if wrong:
-            shown = "\n  ".join(wrong[:5] + ["..."] * (len(wrong) > 5))
-            raise ValueError(
-                f"{len(wrong)} weights of the model are not in the checkpoint as the config "
-                f"describes them; is it another model's?\n  {shown}"
-            )
-        super()._log_incompatible_keys(incompatible)

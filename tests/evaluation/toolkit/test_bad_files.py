@@ -177,7 +177,7 @@ def test_tvg_lines_and_segments_that_disagree(tmp_path, make_pair):
         ("a 1 nan", "score must be finite"),
         ("a 1 0.9 9 0.5", r"lists person 9, which has no pixel in .*a\.png"),
         ("a", r"a\.png has person \d, whose score .*results\.txt does not give"),
-        ("a 1 0.9 1 0.8", "image a lists a person twice"),
+        ("a 1 0.9 1 0.8", "line 1: image a lists person 1 twice"),
     ],
 )
 def test_mhp_results_that_contradict_the_maps(tmp_path, make_pair, line, message):
@@ -203,7 +203,7 @@ def edited_json(path, change):
         (lambda s: s[0].pop("score"), "score of a segment of image a must be a number, got None"),
         (lambda s: s[0].update(score=float("nan")), "score of a segment of image a must be finite"),
         (lambda s: s[0].pop("category_id"), "a segment of image a has no 'category_id'"),
-        (lambda s: s.append(s[0]), "image a lists a segment twice"),
+        (lambda s: s.append(s[0]), r"panoptic\.json: image a lists segment \d+ twice"),
     ],
 )
 def test_panoptic_json_that_contradicts_the_png(tmp_path, make_pair, change, message):
@@ -218,18 +218,20 @@ def test_panoptic_files_that_are_broken(tmp_path, make_pair):
     prediction, _ = make_pair(0)
     export_predictions("panoptic", tmp_path, PERSON, [("a", prediction)])
     Image.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "panoptic/a.png")
-    with pytest.raises(ValueError, match=r"a\.png has mode L; a panoptic PNG is RGB"):
+    with pytest.raises(ValueError, match=r"a\.png has mode L; expected three 8-bit channels: the"):
         read(tmp_path, "panoptic")
     path = tmp_path / "panoptic.json"
     whole = path.read_text()
     path.write_text("[]")
-    with pytest.raises(ValueError, match=r"panoptic\.json must be an object with annotations"):
+    with pytest.raises(
+        ValueError, match=r"panoptic\.json must hold an object \{...\}, but holds a list"
+    ):
         read(tmp_path, "panoptic")
     path.write_text(whole.replace("segments_info", "segments"))
-    with pytest.raises(ValueError, match="an annotation has no 'segments_info'"):
+    with pytest.raises(ValueError, match="annotation 0 has no 'segments_info'"):
         read(tmp_path, "panoptic")
     path.write_text(whole[:50])
-    with pytest.raises(ValueError, match=r"panoptic\.json is not JSON, or is cut short"):
+    with pytest.raises(ValueError, match=r"panoptic\.json is not JSON: "):
         read(tmp_path, "panoptic")
 
 
@@ -237,15 +239,24 @@ def test_panoptic_files_that_are_broken(tmp_path, make_pair):
     ("change", "message"),
     [
         (lambda r: r[0].update(image_id="z"), "has a region of image z, which has no ground truth"),
-        (lambda r: r[0].update(category_id=9), "has category 9, expected 1..4"),
-        (lambda r: r[0].update(score=None), "score of a region of image a must be a number"),
-        (lambda r: r[0]["segmentation"].update(size=[3, 3]), r"is \(3, 3\) \(height, width\)"),
+        (
+            lambda r: r[0].update(category_id=9),
+            r"parts\.json: image a: category_id must be a whole number in 1..4, got 9",
+        ),
+        (
+            lambda r: r[0].update(score=None),
+            "image a: score of a region must be a number, got None",
+        ),
+        (
+            lambda r: r[0]["segmentation"].update(size=[3, 3]),
+            "image a, mask 0 is 3x3 pixels, but the image is 48x40",
+        ),
         (lambda r: r[0].pop("segmentation"), "has no RLE or polygon"),
         (lambda r: r[0]["segmentation"].pop("size"), "has no RLE or polygon"),
-        (lambda r: r[0].update(segmentation=[]), "a polygon of image a is not x, y"),
-        (lambda r: r[0].update(segmentation=[[1, 2, 3]]), "a polygon of image a is not x, y"),
-        (lambda r: r[0].pop("image_id"), "a region has no 'image_id'"),
-        (lambda r: r.append("a"), "a region must be an object with image_id; got 'a'"),
+        (lambda r: r[0].update(segmentation=[]), "image a, mask 0: a polygon is not x, y"),
+        (lambda r: r[0].update(segmentation=[[1, 2, 3]]), "image a, mask 0: a polygon is not x, y"),
+        (lambda r: r[0].pop("image_id"), "region 0 has no 'image_id'"),
+        (lambda r: r.append("a"), r"region \d+ must be an object with image_id; got 'a'"),
     ],
 )
 def test_coco_results_that_are_wrong(tmp_path, make_pair, change, message):

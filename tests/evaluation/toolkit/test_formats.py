@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from instance_crf.data.coco_tables import taxonomy_of_categories
 from instance_crf.evaluation import Parsing, PartParsingMetrics
 from instance_crf.evaluation.contingency import IGNORE
 from instance_crf.evaluation.toolkit.export import export_predictions, make_writer
@@ -21,7 +22,7 @@ from instance_crf.evaluation.toolkit.formats.coco import (
     COCOTruth,
     write_coco_truth,
 )
-from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter, taxonomy_of_categories
+from instance_crf.evaluation.toolkit.formats.panoptic import PanopticWriter
 from instance_crf.evaluation.toolkit.formats.partpq import default_part_ids, default_scene_ids
 from instance_crf.evaluation.toolkit.formats.tvg import write_tvg_truth
 from instance_crf.structures import PartInstances

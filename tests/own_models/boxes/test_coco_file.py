@@ -146,10 +146,11 @@ def test_boxes_by_name(tmp_path):
     [
         ({"a": [1, 2]}, "neither a list of COCO results"),
         ({"images": [], "categories": []}, "neither a list"),
-        ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "an id and a name"),
-        ([{"bbox": [1, 2, 3, 4]}], "entry 0 has no image_id"),
-        ([3], "entry 0 has no image_id"),
-        ({"images": [{"id": 3}], "annotations": []}, "image 0 has no id and file_name"),
+        ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "category 0 has no 'name'"),
+        ([{"bbox": [1, 2, 3, 4]}], "entry 0 has no 'image_id'"),
+        ([3], "entry 0 must be an object with image_id; got 3"),
+        ({"images": [{"id": 3}], "annotations": []}, "image 0 has no 'file_name'"),
+        (coco(annotations=[entry(7), entry(7, iscrowd="0")]), "entry 1: iscrowd must be 0 or 1"),
         ("text", "neither a list"),
     ],
 )

@@ -342,13 +342,13 @@ class TestCoco:
     @pytest.mark.parametrize(
         "segmentation, words",
         [
-            ({"size": [60, 80], "counts": [5]}, "mask is broken"),
+            ({"size": [60, 80], "counts": [5]}, "its runs are 5 pixels, but the image has 4800"),
             ({"size": [30, 40], "counts": [1200]}, "mask is 40x30 pixels, but the image is 80x60"),
             ({"size": [60, 80]}, "neither polygons nor"),
             ("abc", "neither polygons nor"),
-            ([[1, "a", 3]], "polygons are broken"),
-            ([], "polygons are broken"),
-            ([1, 2, 3, 4, 5, 6], "polygons are broken"),
+            ([[1, "a", 3]], "its mask: a polygon is not x, y"),
+            ([], "its mask: a polygon is not x, y"),
+            ([1, 2, 3, 4, 5, 6], "its mask: a polygon is not x, y"),
         ],
     )
     def test_broken_masks(self, segmentation, words):

@@ -141,6 +141,12 @@ class FactoredInstanceCRF(InstanceCRFBase):
         self.place_templates.copy_(templates)
         self.places_counted.fill_(True)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Without the counted templates, as where they are of other parts, nothing is counted."""
+        if self.place_templates is not None and prefix + "place_templates" not in state_dict:
+            state_dict.pop(prefix + "places_counted", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @property
     def cue_weights(self) -> dict[str, Tensor]:
         """lambda of each cue that is switched on, > 0."""

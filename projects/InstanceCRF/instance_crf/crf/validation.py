@@ -103,7 +103,7 @@ def check_image(image: Tensor, size: tuple[int, ...]) -> None:
     if image.is_floating_point() and 0 < high <= 1 and bool((image != image.round()).any()):
         raise ValueError(
             f"image seems to be scaled to 0-1 (its largest value is {high:g}), but the CRF needs "
-            "colours in 0-255."
+            "colours in 0-255; round one that is nearly black to whole numbers."
         )
 
 

@@ -5,17 +5,17 @@ Legend: C object classes of the data set, H, W size of an image in pixels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..extras import require
+from ..entries import as_finite, as_name, as_whole, require_keys
 from ..files import read_json
 from ..taxonomies.schema import PartTaxonomy
+from . import coco_masks
 
-__all__ = ["check_masks", "decode_mask", "read_detections"]
+__all__ = ["as_box", "check_masks", "decode_mask", "read_detections"]
 
 _XYWH_ABS = 1  # detectron2.structures.BoxMode.XYWH_ABS
 
@@ -50,30 +50,35 @@ def read_detections(
     classes = {category: c for c, category in enumerate(category_ids)}
     result: dict[str, list[dict]] = {}
     for number, entry in enumerate(_read_list(path)):
-        try:
-            box = [float(v) for v in entry["bbox"]]
-            category, score = int(entry["category_id"]), float(entry["score"])
-            image_id = str(entry["image_id"])
-            x, y, width, height = box
-            if not all(map(math.isfinite, (*box, score))):
-                raise ValueError(f"bbox {box}, score {score}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: entry {number} is no detection ({type(error).__name__}: {error}); "
-                "expected image_id, category_id, bbox [x, y, width, height] and score."
-            ) from None
+        where = f"{path}: entry {number}"
+        require_keys(entry, ("image_id", "category_id", "bbox", "score"), where)
+        image_id = as_name(entry["image_id"], f"{where}: image_id")
+        category = as_whole(entry["category_id"], f"{where}: category_id", 0)
+        box = as_box(entry["bbox"], f"{where}: bbox")
+        score = as_finite(entry["score"], f"{where}: score")
         found = result.setdefault(image_id, [])
-        if category in classes and width > 0 and height > 0:
+        if category in classes and box[2] > 0 and box[3] > 0:
             found.append(
                 {
                     "bbox": box,
                     "bbox_mode": _XYWH_ABS,
                     "category_id": classes[category],
                     "score": score,
-                    **_masks_of(entry, f"{path}: entry {number}"),
+                    **_masks_of(entry, where),
                 }
             )
     return result
+
+
+def as_box(value: object, where: str) -> list[float]:
+    """x, y, width, height of a file, finite.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        raise ValueError(f"{where} must be [x, y, width, height], got {value!r:.60}.")
+    return [as_finite(number, where) for number in value]
 
 
 def check_masks(detections: Sequence[dict], size: tuple[int, int], source: str) -> None:
@@ -88,13 +93,9 @@ def check_masks(detections: Sequence[dict], size: tuple[int, int], source: str) 
         ValueError: names the source and both sizes.
     """
     for detection in detections:
-        if "segmentation" not in detection:
-            continue
-        height, width = (int(n) for n in detection["segmentation"]["size"])
-        if (height, width) != tuple(size):
-            raise ValueError(
-                f"{source}: a detection's mask is {width}x{height} pixels, but the image is "
-                f"{size[1]}x{size[0]}. Masks must have the size of the original image."
+        if "segmentation" in detection:
+            coco_masks.check_mask_size(
+                detection["segmentation"], size, f"{source}: a detection's mask"
             )
 
 
@@ -104,17 +105,8 @@ def decode_mask(segmentation: dict, source: str) -> np.ndarray:
     Raises:
         ValueError: the runs are broken; names the source.
     """
-    mask = require("pycocotools.mask", "eval")
-    height, width = (int(n) for n in segmentation["size"])
-    runs = segmentation["counts"]
-    try:
-        if isinstance(runs, list):
-            if sum(runs) != height * width:  # pycocotools would not notice
-                raise ValueError(f"runs of {sum(runs)} pixels for {width}x{height}")
-            segmentation = mask.frPyObjects(segmentation, height, width)
-        return mask.decode(segmentation)
-    except ValueError as error:
-        raise ValueError(f"{source}: a detection's mask is broken ({error}).") from None
+    where = f"{source}: a detection's mask"
+    return coco_masks.decode_mask(segmentation, tuple(segmentation["size"]), where)
 
 
 def _masks_of(entry: dict, source: str) -> dict:
@@ -128,11 +120,15 @@ def _masks_of(entry: dict, source: str) -> dict:
             f'{source}: its segmentation is not {{"size": [height, width], "counts"}}; polygons '
             "must be encoded first, with pycocotools.mask."
         )
+    coco_masks.as_image_size(*size, f"{source}: size of its segmentation")
     return {"segmentation": segmentation}
 
 
 def _read_list(path: str | Path) -> list:
-    content = read_json(Path(path).expanduser())
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"The file of given detections {path} does not exist.")
+    content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(
             f"{path} holds a {type(content).__name__}; a COCO results file is a list of detections "

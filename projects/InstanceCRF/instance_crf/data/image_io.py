@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["check_depth", "image_size", "read_image", "reduced_size"]
+__all__ = [
+    "check_depth",
+    "exif_orientation",
+    "image_size",
+    "open_picture",
+    "read_image",
+    "reduced_size",
+    "upright_size",
+]
 
 _EXIF_ORIENTATION = 0x0112
+#: Where Pillow finds an orientation; of other pictures nothing needs to be parsed.
+_HOLD_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+
+
+@contextmanager
+def open_picture(
+    path: str | os.PathLike, kind: str = "image", file: BinaryIO | None = None
+) -> Iterator[Image.Image]:
+    """Open a picture by Pillow; whatever Pillow finds wrong with it is an error that names it.
+
+    Args:
+        path: the picture, read from ``file`` if that is given.
+        kind: what it is, in messages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a readable image, or of more pixels than Pillow's limit.
+    """
+    try:
+        with Image.open(path if file is None else file) as image:
+            yield image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{kind.capitalize()} not found: {path}") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's
+        raise ValueError(f"{path} has more than {most:,} pixels: reduce it first.") from None
+    except Exception as error:  # of broken files Pillow's readers raise whatever they stumble over
+        reason = error or type(error).__name__
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else reason
+        raise ValueError(f"Cannot read the {kind} {path}: {reason}. Copy it again.") from error
 
 
 def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
@@ -25,16 +66,11 @@ def read_image(file_name: str | os.PathLike, format: str = "RGB") -> np.ndarray:
     """
     if format not in ("RGB", "BGR"):
         raise ValueError(f"{file_name} is wanted as {format!r}; the format is 'RGB' or 'BGR'.")
-    try:
-        with Image.open(file_name) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            mode = image.mode
-            image = image.convert("RGB")
-            pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {file_name}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {file_name}: {error}. Copy it again.") from error
+    with open_picture(file_name) as image:
+        mode = image.mode
+        ImageOps.exif_transpose(image, in_place=True)
+        image = image.convert("RGB")
+        pixels = np.frombuffer(image.tobytes("raw", format), dtype=np.uint8)
     check_depth(mode, str(file_name))
     return pixels.reshape(image.height, image.width, 3)
 
@@ -51,19 +87,25 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """(H, W) of a photo as it will be read, that is after its EXIF rotation. Reads the header only.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a readable image.
+        FileNotFoundError, ValueError: no such file; not a photo, see :func:`read_image`.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Only formats that carry EXIF pay for parsing it.
-            if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Image not found: {path}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Cannot read the image {path}: {error}. Copy it again.") from error
-    return height, width
+    return upright_size(path)[0]
+
+
+def upright_size(path: str | os.PathLike) -> tuple[tuple[int, int], int]:
+    """What `image_size` gives, and the EXIF orientation of the photo as stored."""
+    with open_picture(path) as image:
+        size, mode, orientation = image.size, image.mode, exif_orientation(image)
+    check_depth(mode, str(path))
+    return (size if orientation >= 5 else size[::-1]), orientation
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """1..8; 1 is upright and 5..8 swap height and width."""
+    if _HOLD_ORIENTATION.isdisjoint(image.info):
+        return 1
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:

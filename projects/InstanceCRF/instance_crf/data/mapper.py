@@ -18,6 +18,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
 from ..crf.potentials import box_masks
+from ..entries import is_crowd
 from ..taxonomies.schema import IGNORE_LABEL
 from .augmentation import build_augmentations
 from .detections import check_masks, decode_mask, read_detections
@@ -44,7 +45,8 @@ class PartInstanceMapper:
     * in training, or ``with_annotations``: ``part_seg`` (H, W) uint8, 255 ignored; ``object_seg``
       (H, W) int32, 0 none, -1 ignored; ``instances``: Instances with ``gt_boxes, gt_classes,
       gt_object_ids``, boxes taken from what is left of each object, and ``gt_masks`` with
-      ``with_masks``. Objects that vanished are removed; none may be left.
+      ``with_masks``. Objects that vanished are removed; none may be left. Where there are some,
+      ``ignored`` (H, W) bool: pixels where an object may be or not, which teach a detector nothing.
 
     Args:
         is_train: whether the ground truth is needed.
@@ -141,12 +143,15 @@ class PartInstanceMapper:
         if is_mirrored(transforms):
             parts = cv2.LUT(parts, self.flip_lut)
         stored = _join_planes(objects)
-        if "object_file_name" in record:
-            found = _objects_of_map(record, stored)
-        else:
-            found = _objects_of_boxes(record, transforms, stored.shape)
         object_seg = object_ids(stored)
         _ignore_crowds(record, parts, object_seg)
+        ignored = object_seg == IGNORED_OBJECT
+        if "object_file_name" in record:
+            found = _objects_of_map(record, stored)
+            ignored |= (parts == IGNORE_LABEL) & (object_seg == 0)
+        else:
+            found = _objects_of_boxes(record, transforms, stored.shape)
+            object_seg[:] = IGNORED_OBJECT
         boxes, classes, ids = zip(*found, strict=True) if found else ((), (), ())
         instances = Instances(stored.shape)
         instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
@@ -160,19 +165,21 @@ class PartInstanceMapper:
                 )
             masks = object_seg == np.array(ids, dtype=object_seg.dtype)[:, None, None]
             instances.gt_masks = BitMasks(torch.from_numpy(masks))
-        return {
+        result = {
             "instances": instances,
             # Narrow types: 8 times less to send from the workers than int64.
             "part_seg": torch.from_numpy(np.require(parts, requirements=("C", "W"))),
             "object_seg": torch.from_numpy(object_seg),
         }
+        return result | ({"ignored": torch.from_numpy(ignored)} if ignored.any() else {})
 
 
 def _read_planes(record: dict, size: tuple[int, int]) -> list[np.ndarray]:
     """(H, W) uint8 planes: the parts, the objects' low bytes and, if there are, high bytes.
 
     Transforms of Detectron2 take bytes only, all planes alike; and 255 means ignored in each, so
-    that filling with 255 ignores. Records with boxes only are ignored everywhere.
+    that filling with 255 ignores. Of a record with boxes only, the parts are unknown everywhere,
+    and the objects where there is a crowd.
     """
     if "annotations" not in record:
         raise ValueError(
@@ -180,7 +187,7 @@ def _read_planes(record: dict, size: tuple[int, int]) -> list[np.ndarray]:
             "neither be trained on nor give ground-truth boxes."
         )
     if "part_file_name" not in record:
-        return [np.full(size, IGNORE_LABEL, dtype=np.uint8) for _ in range(2)]
+        return [np.full(size, IGNORE_LABEL, dtype=np.uint8), _plane_of_crowds(record, size)]
     parts = read_part_map(record["part_file_name"])
     objects = read_label_png(record["object_file_name"])
     for key, array in (("part_file_name", parts), ("object_file_name", objects)):
@@ -194,6 +201,17 @@ def _read_planes(record: dict, size: tuple[int, int]) -> list[np.ndarray]:
     return [parts, (objects & 255).astype(np.uint8), (objects >> 8).astype(np.uint8)]
 
 
+def _plane_of_crowds(record: dict, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8: 255 in the boxes of crowds, 0 elsewhere."""
+    plane = np.zeros(size, dtype=np.uint8)
+    for annotation in record["annotations"]:
+        if is_crowd(annotation, record["file_name"]):
+            box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            left, top, right, bottom = np.rint(box).astype(int).clip(min=0).tolist()
+            plane[top:bottom, left:right] = IGNORE_LABEL
+    return plane
+
+
 def _join_planes(planes: list[np.ndarray]) -> np.ndarray:
     """(H, W) object ids as stored on disk, uint8 or uint16, from their bytes."""
     if len(planes) == 1:
@@ -204,7 +222,7 @@ def _join_planes(planes: list[np.ndarray]) -> np.ndarray:
 def _ignore_crowds(record: dict, parts: np.ndarray, objects: np.ndarray) -> None:
     """In place: what is not told apart into objects can neither be right nor wrong."""
     for annotation in record["annotations"]:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation, record["file_name"]):
             crowd = objects == annotation["object_id"]
             objects[crowd], parts[crowd] = IGNORED_OBJECT, IGNORE_LABEL
 
@@ -219,7 +237,7 @@ def _objects_of_map(record: dict, stored: np.ndarray) -> list[tuple]:
         mask = cv2.inRange(stored, object_id, object_id)
         left, top, width, height = cv2.boundingRect(mask)
         unexplained -= cv2.countNonZero(mask)
-        if width and not annotation.get("iscrowd", 0):
+        if width and not is_crowd(annotation, record["file_name"]):
             box = (left, top, left + width, top + height)
             found.append((box, annotation["category_id"], object_id))
     if unexplained:
@@ -236,7 +254,7 @@ def _objects_of_boxes(record: dict, transforms: T.Transform, size: tuple[int, in
     """(box, class, id) of a record without maps: its boxes, cut to the augmented image."""
     found = []
     for annotation in record["annotations"]:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation, record["file_name"]):
             continue
         box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         box = transforms.apply_box(np.array([box], dtype=np.float64))[0]

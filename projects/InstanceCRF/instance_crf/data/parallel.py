@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["default_workers", "parallel_map", "print_beside_bar", "progress_bar"]
+__all__ = [
+    "default_workers",
+    "end_with_parent",
+    "parallel_map",
+    "print_beside_bar",
+    "progress_bar",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +32,24 @@ def default_workers() -> int:
     """The CPU cores this process may use, at most 16."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(available or 1, 16)
+
+
+def end_with_parent() -> None:
+    """Have this process end as soon as the one that started it has, in whatever way that did.
+
+    For the initializer of a pool of processes: those of a pool whose owner was killed wait for
+    work for ever, and keep open what they have inherited, such as the lock of a folder. In a
+    process that `multiprocessing` has not started it does nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
 
 
 @contextmanager
@@ -61,7 +92,8 @@ def parallel_map(
 ) -> list[Result]:
     """``[function(item) for item in items]`` with ``workers`` at once and a bar with the time left.
 
-    The first exception stops the work and is raised.
+    The first exception stops the work and is raised; a process that was killed, as
+    ChildProcessError.
 
     Args:
         function: what to do; importable if ``processes``.
@@ -91,6 +123,11 @@ def parallel_map(
                     each(item, result)
                 collected.append(result)
                 advance(1)
+    except BrokenExecutor as error:
+        raise ChildProcessError(
+            f"{description}: one of {workers} processes was killed, for want of memory (give fewer "
+            "--workers) or by a broken file."
+        ) from error
     finally:
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
@@ -101,6 +138,7 @@ _remembered: Callable | None = None
 
 
 def _remember(function: Callable) -> None:
+    end_with_parent()
     global _remembered
     _remembered = function
 

@@ -87,7 +87,7 @@ def tabulate(prediction: Sequence[NDArray], truth: Sequence[NDArray]) -> Conting
         truth: the same of the ground truth.
 
     Raises:
-        ValueError: maps of different sizes.
+        ValueError: maps of different sizes, or of no ids.
     """
     shapes = {tuple(m.shape) for m in (*prediction, *truth)}
     if len(shapes) != 1:
@@ -110,8 +110,13 @@ def tabulate(prediction: Sequence[NDArray], truth: Sequence[NDArray]) -> Conting
 def _encode(maps: Sequence[NDArray]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """(H*W,) index of each pixel's cell, and (A, len(maps)) the ids of each cell."""
     flat = [m.reshape(-1) for m in maps]
+    if any(m.dtype.kind not in "iub" for m in flat):
+        raise ValueError(f"Label maps hold ids, integers; got {[str(m.dtype) for m in flat]}.")
     # IGNORE is -1: maps that have it are shifted by 1.
-    shifts = [int(m.dtype.kind != "u" and m.min(initial=0) < 0) for m in flat]
+    lows = [0 if m.dtype.kind in "ub" else int(m.min(initial=0)) for m in flat]
+    if min(lows) < IGNORE:
+        raise ValueError(f"A label map has the id {min(lows)}; only {IGNORE}, ignored, is below 0.")
+    shifts = [int(low < 0) for low in lows]
     sizes = [int(m.max(initial=0)) + 1 + shift for m, shift in zip(flat, shifts, strict=True)]
     small = np.prod(sizes, dtype=np.float64) <= _LARGEST_HISTOGRAM
     code = np.zeros(flat[0].shape, dtype=np.int32 if small else np.int64)

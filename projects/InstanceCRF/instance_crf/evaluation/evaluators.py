@@ -17,6 +17,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..data.label_io import read_object_map, read_part_map
+from ..entries import is_crowd
 from ..files import atomic_path
 from ..structures import SCORE_NAMES, PartInstances
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
@@ -270,10 +271,11 @@ def parsing_of_record(record: Mapping, taxonomy: PartTaxonomy) -> Parsing:
             f"annotations do not list ({sorted(annotations)})."
         )
     listed = [annotations[i] for i in present.tolist()]
+    crowd = [is_crowd(annotation, record["object_file_name"]) for annotation in listed]
     return Parsing.of_maps(
         parts,
         objects,
         object_ids=present,
         object_classes=np.array([a["category_id"] for a in listed], dtype=np.int64),
-        object_crowd=np.array([bool(a.get("iscrowd", 0)) for a in listed], dtype=bool),
+        object_crowd=np.array(crowd, dtype=bool),
     )

@@ -71,6 +71,17 @@ class Parsing:
             return np.zeros(len(self.object_ids), dtype=bool)
         return np.asarray(self.object_crowd, dtype=bool)
 
+    def check_ids(self) -> None:
+        """Refuse ids that no map could tell from "none" or from one another.
+
+        Raises:
+            ValueError: an id below 1, or one that comes twice.
+        """
+        for name in ("segment_ids", "object_ids"):
+            ids = np.sort(getattr(self, name))
+            if len(ids) and (ids[0] < 1 or (ids[1:] == ids[:-1]).any()):
+                raise ValueError(f"{name} must be at least 1, each once; got {ids[:8].tolist()}.")
+
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Parsing:
         """A prediction of nothing, (H, W) pixels large."""
@@ -150,12 +161,14 @@ class Comparison:
         """Compare.
 
         Raises:
-            ValueError: maps of different sizes.
+            ValueError: maps of different sizes; ids that are not 1, 2, 3, …, each once.
         """
         has_prediction = prediction is not None
         if prediction is None:
             prediction = Parsing.empty(truth.part_map.shape)
         try:
+            prediction.check_ids()
+            truth.check_ids()
             table = tabulate(prediction.maps, truth.maps)
         except ValueError as error:
             raise ValueError(f"Image {image_id!r}: {error}") from None

@@ -5,14 +5,48 @@ Shape letters: H, W size of an image as the network gets it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_proposal_generator
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-__all__ = ["all_but_masks", "find_detections"]
+from .ignored import IgnoringRPN, without_ignored
+
+__all__ = ["all_but_masks", "build_proposals", "detector_losses", "find_detections"]
+
+
+def build_proposals(cfg: CfgNode, input_shape: dict) -> nn.Module:
+    """Detectron2's proposal generator of ``cfg``; its RPN learns nothing from ignored pixels."""
+    if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+        return IgnoringRPN(cfg, input_shape)
+    return build_proposal_generator(cfg, input_shape)
+
+
+def detector_losses(
+    proposal_generator: nn.Module,
+    roi_heads: nn.Module,
+    images: ImageList,
+    features: dict[str, Tensor],
+    objects: list[Instances],
+    ignored: Sequence[Tensor | None],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the detector learns from: the losses of its proposals, and of its ROI heads.
+
+    Args:
+        objects: with ``gt_boxes`` and ``gt_classes``.
+        ignored: (H, W) bool of each image, where an object may be or not; None: nowhere.
+    """
+    more = {"ignored": ignored} if isinstance(proposal_generator, IgnoringRPN) else {}
+    proposals, losses = proposal_generator(images, features, objects, **more)
+    proposals = [
+        without_ignored(*of_image, roi_heads.proposal_matcher)
+        for of_image in zip(proposals, objects, ignored, strict=True)
+    ]
+    return losses, roi_heads(images, features, proposals, objects)[1]
 
 
 @torch.no_grad()

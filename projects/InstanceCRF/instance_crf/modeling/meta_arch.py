@@ -15,7 +15,6 @@ from detectron2.config import configurable
 from detectron2.modeling import (
     META_ARCH_REGISTRY,
     build_backbone,
-    build_proposal_generator,
     build_roi_heads,
     build_sem_seg_head,
 )
@@ -33,7 +32,7 @@ from .detections import (
     no_detections,
     without_masks,
 )
-from .detector import all_but_masks, find_detections
+from .detector import all_but_masks, build_proposals, detector_losses, find_detections
 from .evidence import EVIDENCE_SOURCES, join_evidence, mask_evidence
 from .identity_head import build_identity_head
 from .instance_crf_head import build_instance_crf_head
@@ -162,7 +161,7 @@ class InstanceCRF(nn.Module):
             "part_head": part_head,
             "identity_head": identity_head,
             "crf_head": build_instance_crf_head(cfg) if crf.ENABLED else None,
-            "proposal_generator": build_proposal_generator(cfg, shape) if detector else None,
+            "proposal_generator": build_proposals(cfg, shape) if detector else None,
             "roi_heads": build_roi_heads(cfg, shape) if detector else None,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -200,8 +199,8 @@ class InstanceCRF(nn.Module):
             batched_inputs: one dict an image, as :class:`~.data.mapper.PartInstanceMapper`
                 makes it: ``image`` (3, H, W) in 0-255; wanted size ``height``, ``width``
                 (default H, W); in training ``instances`` (gt_boxes, gt_classes,
-                gt_object_ids), ``part_seg`` and ``object_seg`` (H, W); ``detections`` when they
-                come with the record.
+                gt_object_ids), ``part_seg`` and ``object_seg`` (H, W), perhaps ``ignored``;
+                ``detections`` when they come with the record.
 
         Returns:
             In training, the losses. Otherwise one dict an image, see :meth:`inference`.
@@ -354,8 +353,10 @@ class InstanceCRF(nn.Module):
         if len(self.class_ids):
             for objects in ground_truth:
                 objects.gt_classes = self.class_ids[objects.gt_classes]
-        proposals, rpn_losses = self.proposal_generator(images, features, ground_truth)
-        _, roi_losses = self.roi_heads(images, features, proposals, ground_truth)
+        ignored = [x.get("ignored") for x in batched_inputs]
+        rpn_losses, roi_losses = detector_losses(
+            self.proposal_generator, self.roi_heads, images, features, ground_truth, ignored
+        )
         if "boxes" in self.frozen:  # Detectron2 computes all losses or none
             roi_losses = {k: loss for k, loss in roi_losses.items() if k.startswith("loss_mask")}
         return {**rpn_losses, **roi_losses}

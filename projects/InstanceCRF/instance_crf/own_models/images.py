@@ -52,7 +52,7 @@ def read_picture(value: Any) -> tuple[np.ndarray, Path | None]:
     if value.dtype != np.uint8:
         raise ValueError(
             f"The image is an array of {value.dtype}; it must be uint8, 0-255. Of one in 0-1: "
-            "(255 * image).round().astype(np.uint8)."
+            "(255 * image).round().astype(np.uint8); in 0-255: image.round().astype(np.uint8)."
         )
     if value.ndim == 2:
         value = np.repeat(value[:, :, None], 3, axis=2)

@@ -17,6 +17,7 @@ from ..data.label_io import IGNORED_OBJECT, read_object_map
 from ..evaluation.contingency import IGNORE
 from ..evaluation.parsing import Parsing
 from ..evaluation.toolkit.formats import TRUTH_READERS
+from ..evaluation.toolkit.person_maps import without_gaps
 from ..evaluation.toolkit.photographs import partly_annotated
 from ..evaluation.toolkit.taxonomies import find_taxonomy
 from ..taxonomies import PartTaxonomy
@@ -100,7 +101,7 @@ class PersonTruth(TruthFolder):
     def read(self, image_id: str) -> Truth:
         """See TruthFolder."""
         people = read_object_map(self.files[image_id])
-        return Truth(_numbered(people), complete=image_id not in self.partial)
+        return Truth(without_gaps(people), complete=image_id not in self.partial)
 
 
 class PartTruth(TruthFolder):
@@ -184,10 +185,4 @@ def _people(parsing: Parsing) -> NDArray:
     people = parsing.object_map.astype(np.int32)
     unknown = np.isin(people, parsing.object_ids[parsing.crowd])
     unknown |= (people == IGNORE) | ((people == 0) & (parsing.part_map == IGNORE))
-    return _numbered(np.where(unknown, IGNORED_OBJECT, people))
-
-
-def _numbered(people: NDArray) -> NDArray:
-    """Ids -> 1..G without gaps: a number without pixels would be a person whom nobody finds."""
-    ids = np.unique(people[people > 0])
-    return np.where(people > 0, np.searchsorted(ids, people) + 1, people).astype(np.int32)
+    return without_gaps(np.where(unknown, IGNORED_OBJECT, people))

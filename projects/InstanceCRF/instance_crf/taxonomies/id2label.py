@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from .names import mirror_pairs, name_key, plain_name
+from .names import is_background, mirror_pairs, name_key, plain_name
 from .registry import KNOWN
 from .schema import BACKGROUNDS, PartTaxonomy
 
 __all__ = ["named_background", "taxonomy_from_id2label"]
-
-_BACKGROUND = ("background", "bg", "unlabeled", "unlabelled", "void", "none", "everythingelse")
 
 
 def taxonomy_from_id2label(
@@ -87,7 +85,7 @@ def named_background(labels: Sequence[str]) -> str | None:
 
 
 def _backgrounds(labels: Sequence[str]) -> list[int]:
-    return [i for i, label in enumerate(labels) if name_key(label) in _BACKGROUND]
+    return [i for i, label in enumerate(labels) if is_background(label)]
 
 
 def _find_background(labels: Sequence[str], wanted: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,12 +9,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from ..entries import as_kind, as_whole
+from ..files import read_json
 from .atr import ATR_TAXONOMY
 from .bodypix import BODYPIX_TAXONOMY
 from .densepose import DENSEPOSE_TAXONOMY
 from .fashn import FASHN_TAXONOMY
 from .lip import CIHP_TAXONOMY, LIP_TAXONOMY
 from .mhp import MHP_V1_TAXONOMY, MHP_V2_TAXONOMY
+from .names import is_background
 from .pascal_part import COARSE_TAXONOMY, FINE_TAXONOMY, PERSON_24_TAXONOMY
 from .pascal_person_part import PERSON_PART_TAXONOMY
 from .sapiens import SAPIENS2_TAXONOMY, SAPIENS_TAXONOMY
@@ -137,22 +139,53 @@ def read_taxonomy(path: str | os.PathLike) -> PartTaxonomy:
         FileNotFoundError, ValueError: no such file; not a taxonomy.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"The taxonomy {path} is neither a file nor one of {', '.join(TAXONOMY_NAMES)}"
             f"{_did_you_mean(path.name)}"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    known = {
-        *("part_names", "object_names", "part_owner"),
-        *("flip_pairs", "part_colors", "part_regions"),
-    }
+    content = read_json(path)
     if not isinstance(content, dict) or "part_names" not in content:
         raise ValueError(f"{path} is not a taxonomy: it has no part_names.")
-    return PartTaxonomy(**{key: value for key, value in content.items() if key in known})
+    known = {key: value for key, value in content.items() if key in _VALUES}
+    for key, values in known.items():
+        for value in as_kind(values, list, f"{path}: {key}"):
+            _VALUES[key](value, f"{path}: a value of {key}")
+    try:
+        taxonomy = PartTaxonomy(**known)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for name in taxonomy.part_names:
+        if is_background(name):
+            raise ValueError(
+                f"{path}: part_names has {name!r}. Leave it out: part 1 is the first name, and 0 "
+                "is background without being listed."
+            )
+    return taxonomy
+
+
+def _as_text(value: object, where: str) -> None:
+    as_kind(value, str, where)
+
+
+def _as_class(value: object, where: str) -> None:
+    as_whole(value, where, 0)
+
+
+def _as_numbers(value: object, where: str) -> None:
+    for number in as_kind(value, list, where):
+        as_whole(number, where, 0)
+
+
+#: The keys of a taxonomy's file, and what checks each of their values.
+_VALUES = {
+    "part_names": _as_text,
+    "object_names": _as_text,
+    "part_owner": _as_class,
+    "flip_pairs": _as_numbers,
+    "part_colors": _as_numbers,
+    "part_regions": _as_text,
+}
 
 
 def _normal(name: str) -> str:

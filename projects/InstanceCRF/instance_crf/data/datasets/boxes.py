@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from ...files import read_text
 from ...taxonomies.schema import PartTaxonomy
 from ..parallel import parallel_map
 
@@ -33,7 +34,7 @@ def load_voc_boxes(root: str | Path, list_file: str, taxonomy: PartTaxonomy) -> 
             "be named by DETECTRON2_DATASETS."
         )
     classes = {name: c for c, name in enumerate(taxonomy.object_names)}
-    ids = path.read_text().split()
+    ids = read_text(path).split()
     return parallel_map(
         lambda i: _record(root, i, classes), ids, description=f"Reading the boxes of {root}"
     )

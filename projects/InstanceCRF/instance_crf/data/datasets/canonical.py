@@ -16,10 +16,11 @@ folders is unlabelled (test sets). Boxes are computed from the object maps once 
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from pathlib import Path
 
+from ...files import read_json, read_text
 from ...taxonomies.schema import PartTaxonomy
 from .index import ImageFiles, load_index
 
@@ -73,10 +74,7 @@ def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
     """
     if not path.is_file():
         return
-    try:
-        stored = dict(json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no taxonomy in JSON: {error}") from None
+    stored = read_json(path, dict)
     expected = taxonomy.to_dict()
     for key in ("part_names", "object_names", "part_owner"):
         if stored.get(key) != expected[key]:
@@ -88,17 +86,25 @@ def check_taxonomy_file(path: Path, taxonomy: PartTaxonomy) -> None:
 
 
 def read_id_list(path: Path) -> list[str]:
-    """The ids of a list file. Empty lines are skipped; a repeated id is an error."""
+    """The ids of a list file. Empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a repeated id, one that is no name of a file, none at all; names the list.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"The id list {path} does not exist. Is the data set at {path.parent}, and complete? "
             "The preparing scripts write this list last. DETECTRON2_DATASETS names the folder that "
             "holds all data sets (default ./datasets); docs/DATASETS.md shows the trees."
         )
-    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if len(set(ids)) != len(ids):
         repeated = next(i for n, i in enumerate(ids) if i in ids[:n])
         raise ValueError(f"{path} lists the id {repeated!r} more than once.")
+    for i in ids:
+        if i in (".", "..") or re.search(r"[/\\\0]", i):
+            raise ValueError(f"{path} lists {i!r}: an id names a file, without a folder.")
     if not ids:
         raise ValueError(f"{path} is empty; it must list one image id a line.")
     return ids

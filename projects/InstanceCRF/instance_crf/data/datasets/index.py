@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ...files import atomic_path
+from ...entries import as_kind
+from ...files import atomic_path, read_json
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
-from ..image_io import image_size
+from ..image_io import upright_size
 from ..label_io import (
     object_ids,
     read_label_png,
-    read_object_map,
     read_part_map,
 )
 from ..parallel import parallel_map
@@ -43,11 +43,17 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 #: Luminance of the first six VOC colours, as `cv2.imread(path, 0)` makes it of a palette PNG.
 _VOC_GREYS = {38, 75, 113, 14, 52, 89}
 #: Up to this id it is faster to look for each of them than to make a histogram first.
 _FEW_IDS = 8
+#: Of photos whose label maps may be wrong without that anything tells.
+TURNED = (
+    "turned by an EXIF orientation when read, so label maps must be drawn on the upright photo, as "
+    "viewers show it; these have a size that fits both ways, please look at one (docs/DATASETS.md)"
+)
+_warned: set[str] = set()
 _XYXY_ABS = 0  # detectron2.structures.BoxMode.XYXY_ABS; this module does not need Detectron2
 
 
@@ -105,6 +111,11 @@ def load_index(
             known[files[i].image_id] = entry | {"stamp": stamps[i]}
         known = {f.image_id: known[f.image_id] for f in files}
         _write_cache(cache, key, known)
+    turned = [f.photo for f in files if "turned" in known[f.image_id]]
+    if turned and turned[0] not in _warned:  # once, however often the records are asked for
+        _warned.add(turned[0])
+        many = f"{len(turned)} of {len(files)}"
+        logger.warning("%s photos are %s. The first: %s", many, TURNED, turned[0])
     return [make_record(f, known[f.image_id]) for f in files]
 
 
@@ -161,6 +172,8 @@ def _entry_or_error(files: ImageFiles, *, taxonomy: PartTaxonomy, given: dict) -
 def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]) -> dict:
     """The entry of one image: ``size`` and, if labelled, ``objects`` (id, x1, y1, x2, y2, class).
 
+    And ``turned``, the EXIF orientation, if the label maps may be drawn on the photo as stored.
+
     Args:
         files: of the image.
         taxonomy: known parts.
@@ -169,17 +182,16 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
     Raises:
         FileNotFoundError, ValueError: names the file and both values.
     """
-    height, width = image_size(files.photo)
+    (height, width), orientation = upright_size(files.photo)
     if files.parts is None:
         return {"size": [height, width]}
     parts, objects = read_part_map(files.parts), read_label_png(files.objects)
-    if objects.dtype not in (np.uint8, np.uint16):
-        objects = read_object_map(files.objects)
     for path, array in ((files.parts, parts), (files.objects, objects)):
         if array.shape != (height, width):
             raise ValueError(
                 f"{path} is {array.shape[1]}x{array.shape[0]} pixels, but its image {files.photo} "
-                f"is {width}x{height}. A label map must have the size of its image."
+                f"is {width}x{height}{_how_turned(orientation)}. A label map must have the size of "
+                "its image."
             )
     _check_part_ids(files.parts, parts, taxonomy)
     rows = []
@@ -197,7 +209,13 @@ def index_image(files: ImageFiles, taxonomy: PartTaxonomy, given: dict[str, int]
                 "class is unknown. Name it in object_classes.json."
             )
         rows.append([object_id, *box, object_class])
-    return {"size": [height, width], "objects": rows}
+    fits_both_ways = orientation in (2, 3, 4) or (orientation > 4 and height == width)
+    turned = {"turned": orientation} if fits_both_ways else {}
+    return {"size": [height, width], "objects": rows} | turned
+
+
+def _how_turned(orientation: int) -> str:
+    return f" after the rotation of its EXIF orientation {orientation}" if orientation > 1 else ""
 
 
 def _check_part_ids(path: str, parts: np.ndarray, taxonomy: PartTaxonomy) -> None:
@@ -255,18 +273,19 @@ def _refuse_broken(problems: list[str], total: int) -> None:
 
 def read_classes(path: Path | None, taxonomy: PartTaxonomy) -> dict[str, dict[str, int]]:
     """``object_classes.json`` as {image id: {object id: class}}; empty if there is no such file."""
-    if path is None or not path.is_file() or taxonomy.num_objects == 1:
+    if path is None or not path.exists() or taxonomy.num_objects == 1:
         return {}
-    try:
-        table = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
     ids = {name: c for c, name in enumerate(taxonomy.object_names)}
-    unknown = {n for row in table.values() for n in row.values()} - set(ids)
-    if unknown:
-        raise ValueError(
-            f"{path} names the object class {sorted(unknown)[0]!r}; known: {', '.join(ids)}."
-        )
+    table = read_json(path, dict)
+    for image, row in table.items():
+        where = f"{path}: image {image!r}"
+        for object_id, name in as_kind(row, dict, where).items():
+            if not object_id.isascii() or not object_id.isdigit() or object_id[0] == "0":
+                raise ValueError(f"{where} has the object id {object_id!r}; ids are 1, 2, 3, ….")
+            if not isinstance(name, str) or name not in ids:
+                raise ValueError(
+                    f"{where} names the object class {name!r:.60}; known: {', '.join(ids)}."
+                )
     return {image: {o: ids[n] for o, n in row.items()} for image, row in table.items()}
 
 
@@ -281,8 +300,8 @@ def _read_cache(path: Path | None, key: str) -> dict[str, dict]:
     if path is None or not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text())
-        return content["images"] if content["key"] == key else {}
+        content = read_json(path, dict)
+        return dict(content["images"]) if content["key"] == key else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("Ignoring the broken index %s (%s); it is computed again.", path, error)
         return {}
@@ -293,6 +312,7 @@ def _write_cache(path: Path | None, key: str, images: dict[str, dict]) -> None:
         return
     try:
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps({"key": key, "images": images}, separators=(",", ":")))
+            content = json.dumps({"key": key, "images": images}, separators=(",", ":"))
+            temporary.write_text(content, encoding="utf-8")
     except OSError as error:
         logger.warning("Cannot keep the index %s (%s); it is computed at every start.", path, error)

@@ -112,6 +112,8 @@ def _field(struct, name: str, where: str):
 
 def _mask(struct, where: str, shape: tuple[int, int] | None = None) -> np.ndarray:
     mask = np.asarray(_field(struct, "mask", where))
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: the mask holds {mask.dtype}, not numbers.")
     if mask.ndim != 2 or (shape is not None and mask.shape != shape):
         raise ValueError(f"{where}: the mask has shape {mask.shape}, expected {shape or '(H, W)'}.")
     return mask > 0

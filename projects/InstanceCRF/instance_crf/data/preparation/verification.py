@@ -23,7 +23,7 @@ from ..datasets.canonical import (
     read_id_list,
     split_folder,
 )
-from ..datasets.index import ImageFiles, index_image, make_record, read_classes
+from ..datasets.index import TURNED, ImageFiles, index_image, make_record, read_classes
 from ..datasets.pascal_person_part import (
     PERSON_PART_TAXONOMY,
     part_heights,
@@ -157,6 +157,8 @@ def _verify_image(
         if files.parts is None:
             return found
         parts, objects = read_part_map(files.parts), read_object_map(files.objects)
+        if "turned" in entry:
+            found.warnings.append((f"photos {TURNED}", files.photo))
         found.labelled = True
         found.part_file, found.palette = files.parts, palette_of(files.parts)
         found.pixels = np.bincount(parts.reshape(-1), minlength=256)

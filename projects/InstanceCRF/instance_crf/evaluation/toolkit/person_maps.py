@@ -32,6 +32,7 @@ __all__ = [
     "numbered_by_detection",
     "summarize",
     "tight_boxes",
+    "without_gaps",
 ]
 
 PERSON_MAP_METRICS = ("AP50", "mIoU", "contested", "answered")
@@ -81,12 +82,22 @@ def compare_person_maps(
         truth_complete: whether everybody is annotated; otherwise nothing is said about AP.
 
     Raises:
-        ValueError: maps of different sizes, a person without a box.
+        ValueError: maps of different sizes, a person without a box, boxes and scores that are not
+            finite or not as many.
     """
+    if (
+        boxes.shape != (len(scores), 4)
+        or not (np.isfinite(boxes).all(1) & np.isfinite(scores)).all()
+    ):
+        raise ValueError(
+            f"There are boxes {boxes.shape} and scores {scores.shape}; they must be (D, 4) and "
+            "(D,), all finite."
+        )
     if predicted.shape != truth.shape:
         raise ValueError(f"The person map is {predicted.shape}, its truth {truth.shape} (H, W).")
-    if predicted.max(initial=0) > len(boxes):
-        raise ValueError(f"The person map has person {predicted.max()} of {len(boxes)} boxes.")
+    low, high = predicted.min(initial=0), predicted.max(initial=0)
+    if low < 0 or high > len(boxes):
+        raise ValueError(f"The person map has persons {low}..{high}, there are {len(boxes)} boxes.")
     counted, people = truth >= 0, int(truth.max(initial=0))
     pairs = predicted[counted].astype(int) * (people + 1) + truth[counted]
     table = np.bincount(pairs, minlength=(len(boxes) + 1) * (people + 1))
@@ -123,6 +134,13 @@ def tight_boxes(truth: NDArray) -> NDArray:
         if len(y):
             box[:] = x.min(), y.min(), x.max() + 1, y.max() + 1
     return boxes
+
+
+def without_gaps(people: NDArray) -> NDArray[np.int32]:
+    """(H, W) ids, of which those above 0 become 1..G in their order: a number without a pixel
+    would be a person whom nobody finds."""
+    ids = np.unique(people[people > 0])
+    return np.where(people > 0, np.searchsorted(ids, people) + 1, people).astype(np.int32)
 
 
 def match_boxes(boxes: NDArray, truth_boxes: NDArray) -> NDArray:

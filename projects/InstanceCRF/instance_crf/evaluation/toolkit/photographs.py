@@ -8,7 +8,6 @@ Letters: H, W size of the photograph, h, w working size, D detections, P parts.
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...crf.labelling import resize_maps
+from ...data.datasets.canonical import IMAGE_SUFFIXES, files_by_stem
 from ...data.image_io import read_image
 from ...data.label_io import read_object_map
+from ...entries import as_finite, as_kind, require_keys
+from ...files import read_json, read_text
 from ...taxonomies.bodypix import BODYPIX_TAXONOMY
-from .person_maps import tight_boxes
+from .person_maps import tight_boxes, without_gaps
 
 __all__ = [
     "REGIONS",
@@ -121,22 +123,39 @@ def find_photographs(folder: Path) -> list[dict]:
         raise FileNotFoundError(
             f"{folder / 'boxes'} has {len(boxes)} JSON files; it must have one."
         )
-    detections = json.loads(boxes[0].read_text())
+    detections = read_json(boxes[0], dict)
     partial = partly_annotated(folder)
+    photos = files_by_stem(folder / "photos", IMAGE_SUFFIXES)
     photographs = []
     for truth in truths:
         name = truth.name.removesuffix("_persons.png")
-        photo = next((p for p in sorted(folder.glob(f"photos/{name}.*"))), None)
-        if photo is None:
+        if name not in photos:
             raise FileNotFoundError(f"{folder / 'photos' / name}.jpg does not exist.")
         q = folder / "q" / f"{name}.npz"
         if not q.is_file():
             raise FileNotFoundError(f"{q} does not exist.")
         if name not in detections:
             raise ValueError(f"{boxes[0]} has no entry {name!r}.")
-        found = {"photo": photo, "q": q, "truth": truth, "detections": detections[name]}
+        given = _detections(detections[name], f"{boxes[0]}: {name!r}")
+        found = {"photo": Path(photos[name]), "q": q, "truth": truth, "detections": given}
         photographs.append({"name": name, "truth_complete": name not in partial, **found})
     return photographs
+
+
+def _detections(entry: object, where: str) -> dict[str, np.ndarray]:
+    """``boxes`` (D, 4) and ``scores`` (D,)."""
+    require_keys(entry, ("boxes", "scores"), where)
+    boxes, scores = (as_kind(entry[key], list, f"{where}: {key}") for key in ("boxes", "scores"))
+    if len(boxes) != len(scores):
+        raise ValueError(f"{where} has {len(boxes)} boxes and {len(scores)} scores.")
+    for box in boxes:
+        if len(as_kind(box, list, f"{where}: a box")) != 4:
+            raise ValueError(f"{where}: a box must be x1, y1, x2, y2, got {box!r:.60}.")
+    corners = [[as_finite(v, f"{where}: boxes") for v in box] for box in boxes]
+    return {
+        "boxes": np.array(corners, float).reshape(-1, 4),
+        "scores": np.array([as_finite(v, f"{where}: scores") for v in scores], float),
+    }
 
 
 def partly_annotated(folder: Path) -> set[str]:
@@ -146,18 +165,27 @@ def partly_annotated(folder: Path) -> set[str]:
         ValueError: a table without the columns name and truth_partial.
     """
     table = folder / "photos.csv"
-    if not table.is_file():
+    if not table.exists():
         return set()
-    with table.open(newline="") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(read_text(table).splitlines())
+    try:
         if not {"name", "truth_partial"} <= set(rows.fieldnames or ()):
             raise ValueError(f"{table} must have the columns name and truth_partial.")
-        return {row["name"] for row in rows if row["truth_partial"] == "1"}
+        partial: dict[str, bool] = {}
+        for row in rows:
+            name, value = row["name"], row["truth_partial"]
+            if value not in ("", "0", "1", None):
+                raise ValueError(f"{table}: truth_partial of {name!r} is {value!r}, not 0 or 1.")
+            if partial.setdefault(name, value == "1") != (value == "1"):
+                raise ValueError(f"{table} has {name!r} twice, with both truth_partial 0 and 1.")
+    except csv.Error as error:
+        raise ValueError(f"{table} is no table of comma-separated values: {error}.") from None
+    return {name for name, is_partial in partial.items() if is_partial}
 
 
 def read_photograph(found: dict, side: int) -> Photograph:
     """Read what `find_photographs` found, with Q and the image at the working size."""
-    pixels, truth = read_image(found["photo"]), read_object_map(found["truth"])
+    pixels, truth = read_image(found["photo"]), without_gaps(read_object_map(found["truth"]))
     if truth.shape != pixels.shape[:2]:
         raise ValueError(f"{found['truth']} is {truth.shape}, its photo {pixels.shape[:2]} (H, W).")
     size = [max(1, round(length * side / max(truth.shape))) for length in truth.shape]
@@ -167,16 +195,10 @@ def read_photograph(found: dict, side: int) -> Photograph:
         mode="bilinear",
         antialias=True,
     )[0]
-    with np.load(found["q"]) as output:
-        person, parts = (
-            F.interpolate(
-                torch.from_numpy(output[name].astype(np.float32))[None],
-                size,
-                mode="bilinear",
-                align_corners=True,
-            )[0]
-            for name in ("person_logit", "part_logits")
-        )
+    person, parts = (
+        F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=True)[0]
+        for values in _read_q(found["q"])
+    )
     person, parts = person.sigmoid(), parts.softmax(0)
     merged = torch.zeros(len(REGIONS), *size).index_add_(0, torch.tensor(REGION_OF_PART), parts)
     return Photograph(
@@ -184,8 +206,24 @@ def read_photograph(found: dict, side: int) -> Photograph:
         pixels=pixels,
         image=small.clamp(0, 255),
         part_prob=torch.cat([1 - person, person * merged]),
-        boxes=np.array(found["detections"]["boxes"], float).reshape(-1, 4),
-        scores=np.array(found["detections"]["scores"], float),
+        boxes=found["detections"]["boxes"],
+        scores=found["detections"]["scores"],
         truth=truth,
         truth_complete=found["truth_complete"],
     )
+
+
+def _read_q(path: Path) -> list[np.ndarray]:
+    """``person_logit`` (1, h, w) and ``part_logits`` (24, h, w) of a .npz, float32."""
+    shapes = {"person_logit": 1, "part_logits": len(REGION_OF_PART)}
+    try:
+        with np.load(path) as output:
+            arrays = [output[name].astype(np.float32) for name in shapes]
+    except Exception as error:  # a broken archive raises errors of all kinds
+        raise ValueError(f"{path} has no arrays {' and '.join(shapes)}: {error}") from error
+    for (name, channels), values in zip(shapes.items(), arrays, strict=True):
+        if values.ndim != 3 or len(values) != channels or not values.size:
+            raise ValueError(f"{path}: {name} is {values.shape}; expected ({channels}, h, w).")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} has NaN or infinity.")
+    return arrays

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...data.coco_tables import categories_of, taxonomy_of_categories
+from ...files import read_json
 from ...taxonomies import (
     TAXONOMY_NAMES,
     PartTaxonomy,
     get_taxonomy,
     read_taxonomy,
 )
-from .formats.panoptic import find_json, load_json, taxonomy_of_categories
+from .formats.panoptic import find_json
 
 __all__ = ["TAXONOMY_NAMES", "find_taxonomy"]
 
@@ -33,23 +35,26 @@ def find_taxonomy(wanted: str | None, truth: Path, truth_format: str) -> PartTax
     if wanted is not None:
         return get_taxonomy(wanted)
     for folder in (truth, truth.parent):
-        if (folder / "taxonomy.json").is_file():
+        if (folder / "taxonomy.json").exists():
             return read_taxonomy(folder / "taxonomy.json")
     if truth_format == "panoptic":
         path = find_json(truth)
-        return taxonomy_of_categories(load_json(path).get("categories", []), path)
+        return taxonomy_of_categories(_categories(path), path)
     if truth_format == "coco":
         return _of_coco(truth)
     return get_taxonomy(_OF_FORMAT[truth_format])
 
 
+def _categories(path: Path) -> list[dict]:
+    return categories_of(read_json(path, dict), path)
+
+
 def _of_coco(truth: Path) -> PartTaxonomy:
-    parts = load_json(truth / "parts.json")
-    taxonomy = taxonomy_of_categories(parts.get("categories", []), truth / "parts.json")
+    taxonomy = taxonomy_of_categories(_categories(truth / "parts.json"), truth / "parts.json")
     objects_path = truth / "objects.json"
-    if not objects_path.is_file():
+    if not objects_path.exists():
         return taxonomy
-    rows = sorted(load_json(objects_path).get("categories", []), key=lambda c: c["id"])
+    rows = sorted(_categories(objects_path), key=lambda c: c["id"])
     names = [c["name"] for c in rows]
     missing = sorted(set(taxonomy.object_names) - set(names))
     if missing:
@@ -58,4 +63,7 @@ def _of_coco(truth: Path) -> PartTaxonomy:
             f"{missing[0]!r} (supercategory)."
         )
     owners = [names.index(taxonomy.object_names[c]) for c in taxonomy.part_owner]
-    return PartTaxonomy(taxonomy.part_names, tuple(names), tuple(owners))
+    try:
+        return PartTaxonomy(taxonomy.part_names, tuple(names), tuple(owners))
+    except ValueError as error:
+        raise ValueError(f"{objects_path}: categories: {error}") from None

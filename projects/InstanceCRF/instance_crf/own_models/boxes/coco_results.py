@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.detections import check_masks, decode_mask
-from ...extras import require
+from ...data.coco_masks import decode_mask
 from ..inputs import Detections
 from .classes import name_classes
 from .convert import as_floats, as_keypoints, as_masks, boxes_of_masks
@@ -75,7 +74,7 @@ def _all_have(entries: Sequence[Mapping], key: str) -> bool:
 def _box(entry: Mapping, number: int) -> list[float]:
     try:
         x, y, width, height = (float(v) for v in entry["bbox"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"Result {number} has the bbox {entry['bbox']!r}; it must be [x, y, width, height]."
         ) from None
@@ -95,23 +94,19 @@ def _masks(entries: Sequence[Mapping], size: tuple[int, int]) -> Tensor:
 
 
 def _mask(segmentation, size: tuple[int, int], source: str) -> np.ndarray:
-    if isinstance(segmentation, list):  # polygons
-        coding = require("pycocotools.mask", "eval")
-        try:
-            return coding.decode(coding.merge(coding.frPyObjects(segmentation, *size)))
-        except Exception as error:  # of this very class for what it does not know
-            raise ValueError(f"{source}: its polygons are broken ({error}).") from None
-    if not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
+    known = isinstance(segmentation, Mapping) and {"size", "counts"} <= segmentation.keys()
+    if not known and not isinstance(segmentation, list):
         raise ValueError(
             f'{source}: its segmentation is neither polygons nor {{"size": [height, width], '
             '"counts"}.'
         )
-    check_masks([{"segmentation": segmentation}], size, source)
-    return decode_mask(dict(segmentation), source)
+    return decode_mask(segmentation, size, f"{source}: its mask")
 
 
 def _keypoints(entries: Sequence[Mapping]) -> Tensor:
     flat = [entry["keypoints"] for entry in entries]
+    if not all(isinstance(points, (list, tuple)) for points in flat):
+        raise ValueError("The results' keypoints must be lists of x, y, confidence, …")
     if len({len(points) for points in flat}) != 1 or len(flat[0]) % 3:
         raise ValueError(
             f"The results' keypoints have {sorted({len(p) for p in flat})} numbers; they must have "

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ...data.label_io import check_kept
 from ...taxonomies import PartTaxonomy
 from ..inputs import KINDS, PartScores
 from ..tensors import as_tensor
@@ -144,6 +145,7 @@ def _of_picture(picture: Image.Image, kind: str) -> Given:
             f"part_map is a picture of mode {picture.mode}; pictures of ids are single-channel or "
             "palette pictures (L, P, I or I;16), not colours."
         )
+    check_kept(picture, "part_map")
     return Given(np.array(picture), "map")
 
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ....data.label_io import read_label_png
-from ....files import atomic_path
+from ....entries import MAX_ID
+from ....files import atomic_path, read_text
 from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
@@ -32,7 +33,9 @@ __all__ = [
     "check_dense_ids",
     "files_by_id",
     "lookup",
+    "numbered",
     "only",
+    "optional_folder",
     "read_table",
     "write_png",
     "write_text",
@@ -54,7 +57,7 @@ class ParsingReader(ABC):
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         self.root = Path(root).expanduser()
         self.taxonomy = taxonomy
-        if not self.root.is_dir():
+        if optional_folder(self.root) is None:
             raise FileNotFoundError(f"The folder {self.root} does not exist.")
 
     @abstractmethod
@@ -117,6 +120,17 @@ class PredictionWriter(ABC):
             )
 
 
+def optional_folder(path: Path) -> Path | None:
+    """The folder, or None where there is none.
+
+    Raises:
+        NotADirectoryError: a file in its place.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} must be a folder, but is a file.")
+    return path if path.is_dir() else None
+
+
 def files_by_id(folder: Path, suffix: str) -> dict[str, Path]:
     """{name without suffix: path} of the files in ``folder``; hidden files are left out."""
     return {
@@ -131,24 +145,19 @@ def only(table: Mapping[str, Any], image_ids: Iterable[str]) -> dict[str, Any]:
     return {image_id: table[image_id] for image_id in image_ids if image_id in table}
 
 
-def read_table(path: Path, columns: Sequence[tuple[str, Callable]]) -> list[tuple]:
+def read_table(path: Path, columns: Sequence[tuple]) -> list[tuple]:
     """The lines of a text file as tuples; empty lines are skipped.
 
     Args:
         path: the file.
-        columns: name and type of each whitespace-separated value.
+        columns: name, int or float, and perhaps the least of each whitespace-separated value.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: names the file and the line, and what was expected.
     """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist.") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file.") from None
-    expected = " ".join(name for name, _ in columns)
+    text = read_text(path)
+    expected = " ".join(name for name, *_ in columns)
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         values = line.split()
@@ -157,25 +166,36 @@ def read_table(path: Path, columns: Sequence[tuple[str, Callable]]) -> list[tupl
         if len(values) != len(columns):
             raise ValueError(f"{path}, line {number}: expected '{expected}', got {line!r}.")
         row = []
-        for (name, kind), value in zip(columns, values, strict=True):
-            row.append(parse_number(value, kind, f"{path}, line {number}: {name}"))
+        for (name, *kind), value in zip(columns, values, strict=True):
+            row.append(parse_number(value, f"{path}, line {number}: {name}", *kind))
         rows.append(tuple(row))
     return rows
 
 
-def parse_number(value: object, kind: Callable, where: str):
-    """``value`` as int or float, finite.
+def parse_number(text: str, where: str, kind: Callable, least: int = -MAX_ID):
+    """A word of a text file as a finite number.
+
+    Args:
+        text: the word.
+        where: opens the message.
+        kind: float, or int, which has 31 bits at most.
+        least: of an int.
 
     Raises:
-        ValueError: it is not; ``where`` opens the message.
+        ValueError: it is not.
     """
+    noun = "a whole number" if kind is int else "a number"
     try:
-        number = kind(value)
-    except (TypeError, ValueError):
-        noun = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{where} must be {noun}, got {value!r}.") from None
+        number = kind(text)
+        known = "_" not in text  # which Python reads between digits
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"{where} must be {noun}, got {text!r:.60}.")
+    if kind is int and not least <= number <= MAX_ID:
+        raise ValueError(f"{where} must be in {least}..{MAX_ID}, got {text!r:.60}.")
     if not math.isfinite(number):
-        raise ValueError(f"{where} must be finite, got {value!r}.")
+        raise ValueError(f"{where} must be finite, got {text!r:.60}.")
     return number
 
 
@@ -193,9 +213,9 @@ def check_dense_ids(label_map: NDArray, count: int, png: Path, table: Path) -> N
             "describes the pixels of value k."
         )
     if len(present) < count:
-        absent = next(k for k in range(1, count + 1) if k not in set(present.tolist()))
+        absent = np.setdiff1d(np.arange(1, count + 1), present)
         raise ValueError(
-            f"{table}, line {absent}: no pixel of {png} has the value {absent}. Write only "
+            f"{table}, line {absent[0]}: no pixel of {png} has the value {absent[0]}. Write only "
             "segments that have pixels, with values 1, 2, 3 … in the order of the lines."
         )
 
@@ -249,6 +269,15 @@ def lookup(label_map: NDArray, ids: NDArray, values: NDArray) -> NDArray:
     table = np.zeros(size, dtype=np.int32)
     table[ids] = values
     return table[label_map]
+
+
+def numbered(ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids of a file as 1, 2, 3 … in their order: what each becomes, and the new ids.
+
+    A file's ids may be as large as they like; maps are counted by their largest.
+    """
+    unique, position = np.unique(ids, return_inverse=True)
+    return position.reshape(-1) + 1, np.arange(1, len(unique) + 1)
 
 
 def segment_owners(parsing: Parsing) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ....data.datasets.index import read_classes
 from ....data.label_io import read_label_png, read_object_map
+from ....entries import refuse_repeated
 from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...parsing import Parsing
 from .base import (
@@ -40,7 +41,9 @@ from .base import (
     check_same_size,
     files_by_id,
     lookup,
+    numbered,
     only,
+    optional_folder,
     read_table,
     segment_map_of,
     segment_owners,
@@ -97,18 +100,14 @@ class CIHPPredictions(ParsingReader):
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
-        instances = self.root / "instance_parsing"
-        self.instances = instances if instances.is_dir() else self.root
-        self.categories = self._folder("global_parsing")
-        self.people = self._folder("instance_segmentation")
+        self.instances = optional_folder(self.root / "instance_parsing") or self.root
+        self.categories = optional_folder(self.root / "global_parsing")
+        self.people = optional_folder(self.root / "instance_segmentation")
         if not files_by_id(self.instances, ".txt"):
             raise FileNotFoundError(
                 f"{self.instances} has no .txt file; the cihp format has instance_parsing/<id>.png "
                 "and instance_parsing/<id>.txt."
             )
-
-    def _folder(self, name: str) -> Path | None:
-        return self.root / name if (self.root / name).is_dir() else None
 
     def image_ids(self) -> list[str]:
         # A segment map without its lines is an error when it is read, not an image left out.
@@ -161,7 +160,7 @@ class CIHPTruth(ParsingReader):
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
         self.categories, self.humans = self.root / "Category_ids", self.root / "Human_ids"
-        self.canonical = self.categories.is_dir() and self.humans.is_dir()
+        self.canonical = None not in map(optional_folder, (self.categories, self.humans))
         self.given_classes = read_classes(self.root / "object_classes.json", taxonomy)
         if not self.canonical and not files_by_id(self.root, ".txt"):
             raise FileNotFoundError(
@@ -177,7 +176,7 @@ class CIHPTruth(ParsingReader):
     def image_ids(self) -> list[str]:
         if self.canonical:
             return sorted(files_by_id(self.categories, ".png"))
-        return sorted(files_by_id(self.root, ".txt"))
+        return sorted({*files_by_id(self.root, ".txt"), *files_by_id(self.root, ".png")})
 
     def read(self, image_id: str) -> Parsing:
         return self._read_canonical(image_id) if self.canonical else self._read_official(image_id)
@@ -221,10 +220,12 @@ class CIHPTruth(ParsingReader):
 
     def _read_official(self, image_id: str) -> Parsing:
         png, table = self.root / f"{image_id}.png", self.root / f"{image_id}.txt"
-        rows = read_table(table, (("segment", int), ("part", int), ("human", int)))
+        rows = read_table(table, (("segment", int, 1), ("part", int), ("human", int, 1)))
         segments = read_label_png(png)
+        refuse_repeated((segment for segment, _, _ in rows), f"{table} names the segment")
         ids, parts, humans = (np.array([row[k] for row in rows], dtype=np.int64) for k in range(3))
         check_parts(parts, self.taxonomy, table)
+        humans, people = numbered(humans)
         present = np.unique(segments)
         unlisted = np.setdiff1d(present[present > 0], ids)
         if len(unlisted):
@@ -232,7 +233,6 @@ class CIHPTruth(ParsingReader):
         absent = np.setdiff1d(ids, present)
         if len(absent):
             raise ValueError(f"{table} names the segment {absent[0]}, which has no pixel in {png}.")
-        people = np.unique(humans)
         return Parsing(
             part_map=lookup(segments, ids, parts),
             object_map=lookup(segments, ids, humans),

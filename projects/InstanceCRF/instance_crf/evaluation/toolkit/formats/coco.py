@@ -17,11 +17,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ....data.coco_masks import encode_masks
+from ....data.coco_tables import categories_of, check_categories, sizes_of
+from ....entries import (
+    as_finite,
+    as_flag,
+    as_kind,
+    as_name,
+    as_whole,
+    refuse_repeated,
+    require_keys,
+)
 from ....extras import require
+from ....files import read_json
 from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
-from .base import PredictionWriter, only, parse_number, segment_map_of, write_text
-from .panoptic import coco_categories, load_json, require_keys
+from .base import PredictionWriter, only, segment_map_of, write_text
+from .panoptic import coco_categories
 
 __all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
 
@@ -145,7 +157,7 @@ class _COCOFiles:
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         self.root = Path(root).expanduser()
         self.num_classes = {"parts": taxonomy.num_parts, "objects": taxonomy.num_objects}
-        self.kinds = [kind for kind in KINDS if (self.root / f"{kind}.json").is_file()]
+        self.kinds = [kind for kind in KINDS if (self.root / f"{kind}.json").exists()]
         if not self.kinds:
             raise FileNotFoundError(f"{self.root} has neither parts.json nor objects.json.")
         self.sizes: dict[str, tuple[int, int]] = {}
@@ -158,14 +170,18 @@ class _COCOFiles:
         part._rows = {kind: only(rows, image_ids) for kind, rows in self._rows.items()}
         return part
 
-    def _category(self, row: dict, kind: str, path: Path) -> int:
-        category = row.get("category_id")
-        if not isinstance(category, int) or not 1 <= category <= self.num_classes[kind]:
-            raise ValueError(
-                f"{path}: image {row.get('image_id')!r} has category {category!r}, expected "
-                f"1..{self.num_classes[kind]}."
-            )
-        return category - 1
+    def _rows_of(self, kind: str, image_id: str) -> tuple[list[dict], str]:
+        """The regions of an image, and what opens messages about them."""
+        where = f"{self.root / kind}.json: image {image_id}"
+        return self._rows[kind].get(image_id, []), where
+
+    def _masks_and_classes(self, rows: list[dict], kind: str, image_id: str, where: str) -> dict:
+        high = self.num_classes[kind]
+        classes = [as_whole(r.get("category_id"), f"{where}: category_id", 1, high) for r in rows]
+        segmentations = [row.get("segmentation") for row in rows]
+        names = [f"{where}, mask {number}" for number in range(len(rows))]
+        masks = encode_masks(segmentations, self.sizes[image_id], names)
+        return {"masks": masks, "classes": np.array(classes, dtype=np.int64) - 1}
 
 
 class COCOTruth(_COCOFiles):
@@ -175,14 +191,30 @@ class COCOTruth(_COCOFiles):
         super().__init__(root, taxonomy)
         for kind in self.kinds:
             path = self.root / f"{kind}.json"
-            content = load_json(path)
+            content = read_json(path)
             if not isinstance(content, dict) or "images" not in content:
                 raise ValueError(f"{path} is not a COCO ground truth: it has no 'images'.")
             require_keys(content, ("annotations",), str(path))
-            for image in content["images"]:
-                require_keys(image, ("id", "height", "width"), f"{path}: an image")
-                self.sizes[str(image["id"])] = (image["height"], image["width"])
-            self._rows[kind] = _by_image(content["annotations"], self.sizes, path)
+            sizes = sizes_of(content, path)
+            self._refuse_other_sizes(sizes, path)
+            self.sizes = sizes
+            rows = as_kind(content["annotations"], list, f"{path}: annotations")
+            self._rows[kind] = _by_image(rows, sizes, path)
+            ids = (as_name(r["id"], f"{path}: id of an annotation") for r in rows if "id" in r)
+            refuse_repeated(ids, f"{path} has annotation")
+            names = taxonomy.part_names if kind == "parts" else taxonomy.object_names
+            check_categories(categories_of(content, path), names, path)
+
+    def _refuse_other_sizes(self, sizes: dict, path: Path) -> None:
+        """Both files must have the same images: one of them would lack the truth of some."""
+        if self.sizes and sizes != self.sizes:
+            other = self.root / f"{KINDS[0]}.json"
+            image_id = next(i for i in {**self.sizes, **sizes} if sizes.get(i) != self.sizes.get(i))
+            raise ValueError(
+                f"Image {image_id} is {self.sizes.get(image_id, 'missing')} in {other}, but "
+                f"{sizes.get(image_id, 'missing')} in {path} (height, width); both must list the "
+                "same images."
+            )
 
     def image_ids(self) -> list[str]:
         """All images, sorted."""
@@ -190,13 +222,13 @@ class COCOTruth(_COCOFiles):
 
     def regions(self, kind: str, image_id: str) -> Regions:
         """The ground truth of one kind in one image."""
-        path = self.root / f"{kind}.json"
-        rows = self._rows[kind].get(image_id, [])
+        rows, where = self._rows_of(kind, image_id)
         return Regions(
-            masks=[_mask(r, self.sizes[image_id], path) for r in rows],
-            classes=np.array([self._category(r, kind, path) for r in rows], dtype=np.int64),
+            **self._masks_and_classes(rows, kind, image_id, where),
             scores=np.full(len(rows), np.nan),
-            crowd=np.array([bool(r.get("iscrowd", 0)) for r in rows], dtype=bool),
+            crowd=np.array(
+                [as_flag(r.get("iscrowd", 0), f"{where}: iscrowd") for r in rows], dtype=bool
+            ),
         )
 
 
@@ -208,60 +240,33 @@ class COCOPredictions(_COCOFiles):
         self.sizes = truth.sizes
         for kind in self.kinds:
             path = self.root / f"{kind}.json"
-            content = load_json(path)
+            content = read_json(path)
             if not isinstance(content, list):
                 raise ValueError(f"{path} is not a COCO result: expected a list of regions.")
             self._rows[kind] = _by_image(content, self.sizes, path)
 
     def regions(self, kind: str, image_id: str) -> Regions:
         """The predictions of one kind in one image."""
-        path = self.root / f"{kind}.json"
-        rows = self._rows[kind].get(image_id, [])
-        where = f"{path}: score of a region of image {image_id}"
+        rows, where = self._rows_of(kind, image_id)
         return Regions(
-            masks=[_mask(r, self.sizes[image_id], path) for r in rows],
-            classes=np.array([self._category(r, kind, path) for r in rows], dtype=np.int64),
-            scores=np.array([parse_number(r.get("score"), float, where) for r in rows]),
+            **self._masks_and_classes(rows, kind, image_id, where),
+            scores=np.array(
+                [as_finite(r.get("score"), f"{where}: score of a region") for r in rows],
+                dtype=np.float64,
+            ),
             crowd=np.zeros(len(rows), dtype=bool),
         )
 
 
 def _by_image(rows: list[dict], sizes: dict, path: Path) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
-    for row in rows:
-        require_keys(row, ("image_id",), f"{path}: a region")
-        image_id = str(row["image_id"])
+    for number, row in enumerate(rows):
+        require_keys(row, ("image_id",), f"{path}: region {number}")
+        image_id = as_name(row["image_id"], f"{path}: region {number}: image_id")
         if image_id not in sizes:
             raise ValueError(f"{path} has a region of image {image_id}, which has no ground truth.")
         found.setdefault(image_id, []).append(row)
     return found
-
-
-def _mask(row: dict, size: tuple[int, int], path: Path) -> dict:
-    """The compressed RLE of a region.
-
-    Raises:
-        ValueError: no mask, or one of another size than its image.
-    """
-    segmentation = row.get("segmentation")
-    height, width = size
-    if isinstance(segmentation, list):
-        if not segmentation or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
-            raise ValueError(
-                f"{path}: a polygon of image {row['image_id']} is not x, y, x, y, ... of at least "
-                "three points."
-            )
-        return _masks().merge(_masks().frPyObjects(segmentation, height, width))
-    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
-        raise ValueError(f"{path}: a region of image {row['image_id']} has no RLE or polygon.")
-    if tuple(segmentation["size"]) != (height, width):
-        raise ValueError(
-            f"{path}: a mask of image {row['image_id']} is {tuple(segmentation['size'])} (height, "
-            f"width), the image is {(height, width)}."
-        )
-    if isinstance(segmentation["counts"], list):
-        return _masks().frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 def _masks():

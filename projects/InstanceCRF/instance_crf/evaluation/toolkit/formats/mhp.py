@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ....data.label_io import read_label_png
+from ....entries import refuse_repeated
+from ....files import inside, read_text
 from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing, present_pairs
@@ -36,6 +37,7 @@ from .base import (
     files_by_id,
     lookup,
     only,
+    optional_folder,
     parse_number,
     write_png,
     write_text,
@@ -43,7 +45,7 @@ from .base import (
 
 __all__ = ["MHPPredictions", "MHPTruth", "MHPWriter"]
 
-_PERSON_FILE = re.compile(r"(?P<image>.+)_(?P<count>\d\d)_(?P<index>\d\d)\.png")
+_PERSON_FILE = re.compile(r"(?P<image>.+)_(?P<count>\d\d)_(?P<index>\d\d)")
 
 
 class MHPWriter(PredictionWriter):
@@ -83,29 +85,23 @@ class MHPPredictions(ParsingReader):
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
         self.table = self.root / "results.txt"
-        if not self.table.is_file():
+        if not self.table.exists():
             raise FileNotFoundError(f"{self.table} does not exist; the mhp format needs it.")
         self._persons: dict[str, list[tuple[int, float]]] = {}
-        try:
-            lines = self.table.read_text().splitlines()
-        except UnicodeDecodeError:
-            raise ValueError(f"{self.table} is not a text file.") from None
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_text(self.table).splitlines(), start=1):
             if not line.split():
                 continue
             key, *values = line.split()
             where = f"{self.table}, line {number}:"
+            inside(self.root, key, f"{where} <id>")
             if len(values) % 2:
-                raise ValueError(f"{where} expected '<id> <person> <score> …', got {line!r}.")
+                raise ValueError(f"{where} expected '<id> <person> <score> …', got {line!r:.60}.")
             if key in self._persons:
                 raise ValueError(f"{where} image {key} has a line already.")
-            self._persons[key] = [
-                (
-                    parse_number(values[k], int, f"{where} person"),
-                    parse_number(values[k + 1], float, f"{where} score"),
-                )
-                for k in range(0, len(values), 2)
-            ]
+            persons = [parse_number(v, f"{where} person", int, 1) for v in values[::2]]
+            scores = [parse_number(v, f"{where} score", float) for v in values[1::2]]
+            refuse_repeated(persons, f"{where} image {key} lists person")
+            self._persons[key] = list(zip(persons, scores, strict=True))
 
     def restricted_to(self, image_ids: Sequence[str]) -> MHPPredictions:
         part = copy.copy(self)
@@ -113,7 +109,9 @@ class MHPPredictions(ParsingReader):
         return part
 
     def image_ids(self) -> list[str]:
-        return sorted(self._persons)
+        # Persons without a line are an error when they are read, not an image left out.
+        tags = optional_folder(self.root / "global_tag")
+        return sorted({*self._persons, *(files_by_id(tags, ".png") if tags else ())})
 
     def read(self, image_id: str) -> Parsing:
         part_path = self.root / "global_seg" / f"{image_id}.png"
@@ -121,7 +119,7 @@ class MHPPredictions(ParsingReader):
         part_map = as_part_map(part_path, self.taxonomy)
         persons = read_label_png(tag_path)
         check_same_size(part_map, part_path, persons, tag_path)
-        rows = self._persons[image_id]
+        rows = self._persons.get(image_id, [])
         ids = np.array([person for person, _ in rows], dtype=np.int64)
         scores = np.array([score for _, score in rows], dtype=np.float64)
         self._check_persons(image_id, ids, persons, tag_path)
@@ -140,8 +138,6 @@ class MHPPredictions(ParsingReader):
     def _check_persons(self, image_id: str, ids: NDArray, persons: NDArray, path: Path) -> None:
         present = np.unique(persons)
         present = present[present > 0]
-        if len(np.unique(ids)) < len(ids):
-            raise ValueError(f"{self.table}: image {image_id} lists a person twice.")
         for absent in np.setdiff1d(ids, present):
             raise ValueError(
                 f"{self.table}: image {image_id} lists person {absent}, which has no pixel in "
@@ -162,26 +158,29 @@ class MHPTruth(ParsingReader):
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
-        folder = self.root / "parsing_annos"
-        self.folder = folder if folder.is_dir() else self.root
+        self.folder = optional_folder(self.root / "parsing_annos") or self.root
         self._files: dict[str, list[tuple[int, Path]]] = {}
-        for name, path in files_by_id(self.folder, "").items():
+        self._counts: dict[str, int] = {}
+        for name, path in files_by_id(self.folder, ".png").items():
             match = _PERSON_FILE.fullmatch(name)
-            if match:
-                self._files.setdefault(match["image"], []).append((int(match["index"]), path))
-                self._check_count(match, path)
+            if match is None:
+                continue
+            image_id, count, index = match["image"], int(match["count"]), int(match["index"])
+            if index > count:
+                raise ValueError(f"{path} is person {index} of {count}.")
+            if self._counts.setdefault(image_id, count) != count:
+                other = self._files[image_id][0][1]
+                raise ValueError(f"{path} is one of {count} persons, {other.name} is not.")
+            self._files.setdefault(image_id, []).append((index, path))
         if not self._files:
             raise FileNotFoundError(
                 f"{self.folder} has no file <id>_NN_II.png; the mhp format has one for each person."
             )
 
-    def _check_count(self, match: re.Match, path: Path) -> None:
-        if int(match["index"]) >= int(match["count"]) + 1:
-            raise ValueError(f"{path} is person {match['index']} of {match['count']}.")
-
     def restricted_to(self, image_ids: Sequence[str]) -> MHPTruth:
         part = copy.copy(self)
         part._files = only(self._files, image_ids)
+        part._counts = only(self._counts, image_ids)
         return part
 
     def image_ids(self) -> list[str]:
@@ -189,10 +188,10 @@ class MHPTruth(ParsingReader):
 
     def read(self, image_id: str) -> Parsing:
         paths = [path for _, path in sorted(self._files[image_id])]
-        count = int(_PERSON_FILE.fullmatch(paths[0].name)["count"])
-        if len(paths) != count:
+        if len(paths) != self._counts[image_id]:
             raise ValueError(
-                f"{self.folder} has {len(paths)} of the {count} person files of image {image_id}."
+                f"{self.folder} has {len(paths)} of the {self._counts[image_id]} person files of "
+                f"image {image_id}."
             )
         maps = [self._read_person(path) for path in paths]
         for path, person in zip(paths[1:], maps[1:], strict=True):
@@ -215,15 +214,7 @@ class MHPTruth(ParsingReader):
         )
 
     def _read_person(self, path: Path) -> NDArray[np.int32]:
-        try:
-            with Image.open(path) as image:
-                if image.mode in ("RGB", "RGBA"):
-                    label_map = np.asarray(image)[:, :, 0]
-                else:
-                    label_map = read_label_png(path)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"Cannot read the label map {path}: {error}.") from error
-        label_map = label_map.astype(np.int32)
+        label_map = read_label_png(path, of_colors=("RGB", "RGBA")).astype(np.int32)
         label_map[label_map == IGNORE_LABEL] = IGNORE
         if label_map.max(initial=0) > self.taxonomy.num_parts:
             raise ValueError(

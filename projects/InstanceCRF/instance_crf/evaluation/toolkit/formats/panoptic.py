@@ -14,14 +14,25 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ....data.coco_tables import BACKGROUND_NAME, categories_of, check_categories, sizes_of
+from ....data.label_io import read_rgb_png
+from ....entries import (
+    as_finite,
+    as_flag,
+    as_kind,
+    as_name,
+    as_whole,
+    refuse_repeated,
+    require_keys,
+)
+from ....files import inside, read_json
 from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
@@ -29,8 +40,8 @@ from .base import (
     ParsingReader,
     PredictionWriter,
     lookup,
+    numbered,
     only,
-    parse_number,
     segment_map_of,
     segment_owners,
     write_png,
@@ -44,11 +55,10 @@ __all__ = [
     "coco_categories",
     "id_to_color",
     "panoptic_segments",
-    "taxonomy_of_categories",
 ]
 
 
-BACKGROUND_NAME = "background"
+_MAX_SEGMENT = 2**24 - 1
 
 
 def coco_categories(taxonomy: PartTaxonomy) -> list[dict]:
@@ -66,26 +76,6 @@ def coco_categories(taxonomy: PartTaxonomy) -> list[dict]:
     ]
     background = {"id": taxonomy.num_parts + 1, "name": BACKGROUND_NAME, "isthing": 0}
     return [*parts, background | {"supercategory": BACKGROUND_NAME, "color": [0, 0, 0]}]
-
-
-def taxonomy_of_categories(categories: list[dict], path: Path) -> PartTaxonomy:
-    """The taxonomy that a JSON's ``categories`` describe.
-
-    Raises:
-        ValueError: ids that are not 1..P.
-    """
-    rows = [c for c in categories if c.get("isthing", 1) or c["name"] != BACKGROUND_NAME]
-    rows.sort(key=lambda c: c["id"])
-    if [c["id"] for c in rows] != list(range(1, len(rows) + 1)):
-        raise ValueError(
-            f"{path}: category ids {[c['id'] for c in rows]}; expected 1..{len(rows)}, one a part."
-        )
-    objects = list(dict.fromkeys(c.get("supercategory") or "person" for c in rows))
-    return PartTaxonomy(
-        part_names=tuple(c["name"] for c in rows),
-        object_names=tuple(objects),
-        part_owner=tuple(objects.index(c.get("supercategory") or "person") for c in rows),
-    )
 
 
 class PanopticWriter(PredictionWriter):
@@ -175,45 +165,53 @@ class _PanopticFiles(ParsingReader):
 
     def __init__(self, root: str | Path, taxonomy: PartTaxonomy) -> None:
         super().__init__(root, taxonomy)
-        self.json_path = find_json(self.root)
-        content = load_json(self.json_path)
-        self.folder = self.json_path.with_suffix("")
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"The folder {self.folder} does not exist; it must hold the PNGs of "
-                f"{self.json_path}."
+        self.json_path = path = find_json(self.root)
+        content = read_json(path, dict)
+        self.folder = path.with_suffix("")
+        require_keys(content, ("annotations",), str(path))
+        self._annotations: dict[str, tuple[Path, list]] = {}
+        annotations = as_kind(content["annotations"], list, f"{path}: annotations")
+        for number, annotation in enumerate(annotations):
+            where = f"{path}: annotation {number}"
+            require_keys(annotation, ("image_id", "file_name", "segments_info"), where)
+            image_id = as_name(annotation["image_id"], f"{where}: image_id")
+            if image_id in self._annotations:
+                raise ValueError(f"{path} has image {image_id} twice.")
+            self._annotations[image_id] = (
+                inside(self.folder, annotation["file_name"], f"{where}: file_name"),
+                as_kind(annotation["segments_info"], list, f"{where}: segments_info"),
             )
-        require_keys(content, ("annotations",), str(self.json_path))
-        for annotation in content["annotations"]:
-            keys = ("image_id", "file_name", "segments_info")
-            require_keys(annotation, keys, f"{self.json_path}: an annotation")
-        self._annotations = {str(a["image_id"]): a for a in content["annotations"]}
+        refuse_repeated((str(png) for png, _ in self._annotations.values()), f"{path} names")
+        self._sizes = sizes_of(content, path, needed=False) if "images" in content else {}
+        categories = categories_of(content, path)
+        check_categories(categories, taxonomy.part_names, path)
         # Results of others may come without categories; the background's id is then ours.
         self._background = {
-            c["id"]
-            for c in content.get("categories", coco_categories(taxonomy))
-            if c["name"] == BACKGROUND_NAME
+            c["id"] for c in categories or coco_categories(taxonomy) if c["name"] == BACKGROUND_NAME
         }
 
     def restricted_to(self, image_ids: Sequence[str]) -> _PanopticFiles:
         part = copy.copy(self)
         part._annotations = only(self._annotations, image_ids)
+        part._sizes = only(self._sizes, image_ids)
         return part
 
     def image_ids(self) -> list[str]:
         return sorted(self._annotations)
 
-    def _read(self, image_id: str) -> tuple[NDArray, list[dict], Path]:
-        annotation = self._annotations[image_id]
-        path = self.folder / annotation["file_name"]
+    def _read(self, image_id: str) -> tuple[NDArray, list[dict]]:
+        """The PNG's ids and its segments, checked, with whole numbers."""
+        path, rows = self._annotations[image_id]
         ids = _read_ids(path)
-        segments = annotation["segments_info"]
-        for segment in segments:
-            where = f"{self.json_path}: a segment of image {image_id}"
-            require_keys(segment, ("id", "category_id"), where)
-        known = {int(s["id"]) for s in segments}
-        if len(known) < len(segments):
-            raise ValueError(f"{self.json_path}: image {image_id} lists a segment twice.")
+        if self._sizes.get(image_id, ids.shape) != ids.shape:
+            raise ValueError(
+                f"{path} is {ids.shape} pixels (height, width), but {self.json_path} says "
+                f"{self._sizes[image_id]} of image {image_id}."
+            )
+        segments = [self._segment(row, image_id) for row in rows]
+        where = f"{self.json_path}: image {image_id} lists segment"
+        refuse_repeated((s["id"] for s in segments), where)
+        known = {s["id"] for s in segments}
         present = set(np.unique(ids).tolist()) - {0}
         for extra in sorted(present - known):
             raise ValueError(
@@ -224,32 +222,35 @@ class _PanopticFiles(ParsingReader):
             raise ValueError(
                 f"{self.json_path}: segment {absent} of image {image_id} has no pixel in {path}."
             )
-        for segment in segments:
-            if not self._is_background(segment) and not (
-                1 <= segment["category_id"] <= self.taxonomy.num_parts
-            ):
-                raise ValueError(
-                    f"{self.json_path}: segment {segment['id']} of image {image_id} has category "
-                    f"{segment['category_id']}, expected 1..{self.taxonomy.num_parts}, or the "
-                    "category called background."
-                )
-        return ids, segments, path
+        return ids, segments
 
-    def _is_background(self, segment: dict) -> bool:
-        return segment["category_id"] in self._background
+    def _segment(self, row: object, image_id: str) -> dict:
+        where = f"{self.json_path}: a segment of image {image_id}"
+        require_keys(row, ("id", "category_id"), where)
+        segment_id = as_whole(row["id"], f"{where}: id", 1, _MAX_SEGMENT)
+        where = f"{self.json_path}: segment {segment_id} of image {image_id}"
+        category = as_whole(row["category_id"], f"{where}: category_id", 0)
+        if category not in self._background and not 1 <= category <= self.taxonomy.num_parts:
+            raise ValueError(
+                f"{where} has category {category}, expected 1..{self.taxonomy.num_parts}, or the "
+                "category called background."
+            )
+        crowd = as_flag(row.get("iscrowd", 0), f"{where}: iscrowd")
+        return row | {"id": segment_id, "category_id": category, "iscrowd": crowd}
 
-    def _numbers(self, segments: list[dict], key: str, image_id: str) -> NDArray | None:
+    def _values(
+        self, segments: list[dict], key: str, image_id: str, check: Callable, dtype: type
+    ) -> NDArray | None:
         """The values of an optional key, or None when no segment has it."""
         if segments and not any(key in s for s in segments):
             return None
         where = f"{self.json_path}: {key} of a segment of image {image_id}"
-        return np.array(
-            [parse_number(s.get(key), float, where) for s in segments], dtype=np.float64
-        )
+        return np.array([check(s.get(key), where) for s in segments], dtype=dtype)
 
-    def _parsing(self, image_id: str) -> Parsing:
-        ids, rows, _ = self._read(image_id)
-        segments = [s for s in rows if not self._is_background(s) and not s.get("iscrowd", 0)]
+    def _parsing(self, ids: NDArray, rows: list[dict], image_id: str) -> Parsing:
+        segments = [
+            s for s in rows if s["category_id"] not in self._background and not s["iscrowd"]
+        ]
         segment_ids = np.array([s["id"] for s in segments], dtype=np.int64)
         parts = np.array([s["category_id"] for s in segments], dtype=np.int64)
         parsing = Parsing(
@@ -257,40 +258,58 @@ class _PanopticFiles(ParsingReader):
             segment_map=lookup(ids, segment_ids, segment_ids),
             segment_ids=segment_ids,
             segment_parts=parts,
-            segment_scores=self._numbers(segments, "score", image_id),
+            segment_scores=self._values(segments, "score", image_id, as_finite, np.float64),
         )
-        owners = self._numbers(segments, "instance_id", image_id)
+        owners = self._values(segments, "instance_id", image_id, as_whole, np.int64)
         if owners is None:
             return parsing
-        owners = owners.astype(np.int64)
-        object_ids, first = np.unique(owners, return_index=True)
-        classes = self._numbers(segments, "object_category_id", image_id)
-        scores = self._numbers(segments, "object_score", image_id)
+        numbers, object_ids = numbered(owners)
+        classes = self._values(
+            segments, "object_category_id", image_id, self._object_class, np.int64
+        )
+        scores = self._values(segments, "object_score", image_id, as_finite, np.float64)
+        if classes is None:
+            classes = np.zeros(len(owners), dtype=np.int64)
         return replace(
             parsing,
-            object_map=lookup(ids, segment_ids, owners),
+            object_map=lookup(ids, segment_ids, numbers),
             object_ids=object_ids,
-            object_classes=np.zeros(len(object_ids), np.int64)
-            if classes is None
-            else classes[first].astype(np.int64),
-            object_scores=None if scores is None else scores[first],
+            object_classes=self._of_objects(classes, owners, "object_category_id", image_id),
+            object_scores=None
+            if scores is None
+            else self._of_objects(scores, owners, "object_score", image_id),
         )
+
+    def _object_class(self, value: object, where: str) -> int:
+        return as_whole(value, where, 0, self.taxonomy.num_objects - 1)
+
+    def _of_objects(self, values: NDArray, owners: NDArray, key: str, image_id: str) -> NDArray:
+        """One value an object, in the order of their ids; all its segments must agree."""
+        unique, first, position = np.unique(owners, return_index=True, return_inverse=True)
+        differs = values != values[first][position.reshape(-1)]
+        if differs.any():
+            k = int(np.argmax(differs))
+            raise ValueError(
+                f"{self.json_path}: object {owners[k]} of image {image_id} has the {key} "
+                f"{values[k]} and {values[first][np.searchsorted(unique, owners[k])]}."
+            )
+        return values[first]
 
 
 class PanopticPredictions(_PanopticFiles):
     """Reads predictions."""
 
     def read(self, image_id: str) -> Parsing:
-        return self._parsing(image_id)
+        return self._parsing(*self._read(image_id), image_id)
 
 
 class PanopticTruth(_PanopticFiles):
     """Reads ground truth; pixels of id 0 and of crowd segments are ignored."""
 
     def read(self, image_id: str) -> Parsing:
-        truth = self._parsing(image_id)
-        ids, rows, _ = self._read(image_id)
-        void = [0, *(s["id"] for s in rows if s.get("iscrowd", 0))]
+        ids, rows = self._read(image_id)
+        truth = self._parsing(ids, rows, image_id)
+        void = [0, *(s["id"] for s in rows if s["iscrowd"])]
         ignored = np.isin(ids, void)
         if not ignored.any():
             return truth
@@ -322,25 +341,6 @@ def find_json(root: Path) -> Path:
     return found[0]
 
 
-def load_json(path: Path):
-    """A JSON's content; a broken file is an error that names it."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist.") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON, or is cut short: {error}") from None
-
-
-def require_keys(row: object, keys: Sequence[str], where: str) -> None:
-    """Refuse what is no JSON object with ``keys``; ``where`` opens the message."""
-    if not isinstance(row, dict):
-        raise ValueError(f"{where} must be an object with {', '.join(keys)}; got {row!r:.60}.")
-    missing = [key for key in keys if key not in row]
-    if missing:
-        raise ValueError(f"{where} has no {missing[0]!r}.")
-
-
 def _segment(ids: NDArray, segment_id: int, category: int) -> dict:
     """COCO's description of the pixels of ``segment_id``."""
     rows, columns = np.nonzero(ids == segment_id)
@@ -360,15 +360,5 @@ def id_to_color(ids: NDArray) -> NDArray[np.uint8]:
 
 
 def _read_ids(path: Path) -> NDArray[np.int32]:
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise ValueError(
-                    f"{path} has mode {image.mode}; a panoptic PNG is RGB, id R + 256 G + 65536 B."
-                )
-            color = np.asarray(image).astype(np.int32)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist.") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"Cannot read the panoptic PNG {path}: {error}.") from error
+    color = read_rgb_png(path, "the segment's id R + 256 G + 65536 B").astype(np.int32)
     return color[..., 0] + 256 * color[..., 1] + 65536 * color[..., 2]

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ....data.coco_tables import sizes_of
+from ....data.label_io import read_rgb_png
+from ....entries import as_whole, refuse_repeated, require_keys
+from ....files import inside, read_json
 from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
 from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_png, write_text
@@ -20,6 +23,7 @@ from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_pn
 __all__ = ["PartPQPredictions", "PartPQWriter", "default_part_ids", "default_scene_ids"]
 
 _UNKNOWN = 255
+_CHANNELS = "scene class, instance, part"
 _PASCAL_PERSON = 15
 # Pascal Panoptic Parts numbers the lower limb before the upper one.
 _PASCAL_PARTS = ("head", "torso", "lower arms", "upper arms", "lower legs", "upper legs")
@@ -116,15 +120,34 @@ class PartPQPredictions(ParsingReader):
         self.scene_ids = tuple(scene_ids or default_scene_ids(taxonomy))
         self.part_ids = tuple(part_ids or default_part_ids(taxonomy))
         _check_ids(self.scene_ids, self.part_ids, taxonomy)
-        if not files_by_id(self.root, ".png"):
+        self._files = files_by_id(self.root, ".png")
+        if not self._files:
             raise FileNotFoundError(f"{self.root} has no <id>.png.")
+        self._check_list(self.root / "images.json")
+
+    def _check_list(self, path: Path) -> None:
+        """Refuse an ``images.json`` of other images than the PNGs; it may be missing."""
+        if not path.exists():
+            return
+        content = read_json(path, dict)
+        require_keys(content, ("images",), str(path))
+        sizes_of(content, path, needed=False)
+        listed = set()
+        for number, image in enumerate(content["images"]):
+            where = f"{path}: image {number}: file_name"
+            name = inside(self.root, image.get("file_name", f"{image['id']}.png"), where).stem
+            if name not in self._files:
+                raise ValueError(f"{where} is {name!r}, but there is no {self.root / name}.png.")
+            listed.add(name)
+        for name in self._files.keys() - listed:
+            raise ValueError(f"{self._files[name]} is not in {path}.")
 
     def image_ids(self) -> list[str]:
-        return sorted(files_by_id(self.root, ".png"))
+        return sorted(self._files)
 
     def read(self, image_id: str) -> Parsing:
         path = self.root / f"{image_id}.png"
-        scene, number, part = np.moveaxis(_read_channels(path), -1, 0)
+        scene, number, part = np.moveaxis(read_rgb_png(path, _CHANNELS), -1, 0)
         class_of = np.full(256, -1, dtype=np.int64)
         class_of[list(self.scene_ids)] = np.arange(len(self.scene_ids))
         part_of = np.full(256, -1, dtype=np.int64)
@@ -149,18 +172,5 @@ def _check_ids(scene_ids: Sequence[int], part_ids: Sequence[int], taxonomy: Part
             f"{len(scene_ids)} scene_ids and {len(part_ids)} part_ids for {taxonomy.num_objects} "
             f"object classes and {taxonomy.num_parts} parts; give one for each."
         )
-
-
-def _read_channels(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise ValueError(
-                    f"{path} has mode {image.mode}; expected three 8-bit channels: scene class, "
-                    "instance, part."
-                )
-            return np.asarray(image).astype(np.int64)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist.") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"Cannot read {path}: {error}.") from error
+    for name, ids, low in (("scene_ids", scene_ids, 0), ("part_ids", part_ids, 1)):
+        refuse_repeated((as_whole(i, name, low, _UNKNOWN - 1) for i in ids), f"{name} has")

@@ -27,6 +27,7 @@ from .base import (
     check_same_size,
     files_by_id,
     lookup,
+    optional_folder,
     read_table,
     segment_map_of,
     write_png,
@@ -109,10 +110,9 @@ class TVGTruth(ParsingReader):
         super().__init__(root, taxonomy)
         self.segments = self.root / "SegmentationPartInstance"
         self.parts = self.root / "SegmentationPart"
-        objects = self.root / "SegmentationObject"
-        self.objects = objects if objects.is_dir() else None
+        self.objects = optional_folder(self.root / "SegmentationObject")
         for folder in (self.segments, self.parts):
-            if not folder.is_dir():
+            if optional_folder(folder) is None:
                 raise FileNotFoundError(f"The folder {folder} does not exist.")
         if self.objects is not None and taxonomy.num_objects > 1:
             raise ValueError(

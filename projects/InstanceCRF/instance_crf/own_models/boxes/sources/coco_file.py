@@ -8,8 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ....data.coco_masks import as_image_size
+from ....data.coco_tables import categories_of
+from ....entries import as_kind, as_name, is_crowd, refuse_repeated, require_keys
+from ....files import read_json
 from ...inputs import Detections, Source
-from ...resources import existing_file, read_json
+from ...resources import existing_file
 from ..classes import class_table
 from ..reading import read_detections
 
@@ -44,7 +48,10 @@ class _CocoFile(Source):
                 f"{size[1]}x{size[0]}."
             )
         entries = self.found.get(image_id, [])
-        found = read_detections(entries, size=size, class_names=self.class_names)
+        try:
+            found = read_detections(entries, size=size, class_names=self.class_names)
+        except ValueError as error:
+            raise ValueError(f"{self.file}, image {image_id}: {error}") from None
         return found.take(found.scores >= self.least_score)
 
     def _image_id(self, path: Path) -> str | None:
@@ -142,23 +149,28 @@ def load(name: str, *, least_score: float, class_names=None, images=None) -> Sou
 def _by_image(entries: Iterable, path: Path) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = defaultdict(list)
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "image_id" not in entry:
-            raise ValueError(f"{path}: entry {number} has no image_id.")
-        if not entry.get("iscrowd"):
-            found[str(entry["image_id"])].append(entry)
+        where = f"{path}: entry {number}"
+        require_keys(entry, ("image_id",), where)
+        image_id = as_name(entry["image_id"], f"{where}: image_id")
+        if not is_crowd(entry, where):
+            found[image_id].append(entry)
     return dict(found)
 
 
 def _image_table(table: dict, path: Path):
     """File name -> id, and id -> (H, W)."""
-    names, sizes = {}, {}
+    names, sizes, ids = {}, {}, []
     for number, image in enumerate(table["images"]):
-        if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
-            raise ValueError(f"{path}: image {number} has no id and file_name.")
-        image_id = str(image["id"])
-        names[str(image["file_name"])] = image_id
+        where = f"{path}: image {number}"
+        require_keys(image, ("id", "file_name"), where)
+        image_id = as_name(image["id"], f"{where}: id")
+        name = as_kind(image["file_name"], str, f"{where}: file_name")
+        if names.setdefault(name, image_id) != image_id:
+            raise ValueError(f"{where} is {name!r} again, as image {image_id}.")
+        ids.append(image_id)
         if "height" in image and "width" in image:
-            sizes[image_id] = int(image["height"]), int(image["width"])
+            sizes[image_id] = as_image_size(image["height"], image["width"], where)
+    refuse_repeated(ids, f"{path} has image")
     return names, sizes
 
 
@@ -172,10 +184,7 @@ def _check_ids(found: dict, names: dict, path: Path) -> None:
 
 
 def _categories(table: dict, path: Path) -> dict[int, str] | None:
-    try:
-        return {entry["id"]: entry["name"] for entry in table.get("categories", [])} or None
-    except (KeyError, TypeError):
-        raise ValueError(f"{path}: its categories must each have an id and a name.") from None
+    return {row["id"]: row["name"] for row in categories_of(table, path)} or None
 
 
 def _has_boxes(entry) -> bool:
