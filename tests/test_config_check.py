@@ -54,6 +54,9 @@ def test_norms_lists_and_files():
     assert "SLIM_RESNET.NORM has 'BX'; it is one of ''" in refused("MODEL.SLIM_RESNET.NORM", "BX")
     assert "TEST.PROTOCOLS is empty" in refused("TEST.PROTOCOLS", [])
     assert "has 2 files for the 1" in refused("DATASETS.DETECTIONS_TEST", ("a.json", "b.json"))
+    assert "BACKEND is 'triton', which is for cuda" in refused(
+        "MODEL.INSTANCE_CRF.BACKEND", "triton"
+    )
     cfg = load_config(DEMO, ["DATASETS.DETECTIONS_TEST", ("nowhere.json",)])
     with pytest.raises(FileNotFoundError, match="DETECTIONS_TEST: nowhere.json"):
         check_config(cfg)
@@ -67,6 +70,7 @@ def test_norms_lists_and_files():
         (("SOLVER.IMS_PER_BATCH", 3), 2, "IMS_PER_BATCH is 3, which 2 processes"),
         (("SOLVER.AMP.ENABLED", True), 1, "AMP.ENABLED needs a GPU"),
         (("DATASETS.TRAIN", ()), 1, "DATASETS.TRAIN is empty"),
+        (("OUTPUT_DIR", ""), 1, "OUTPUT_DIR is empty"),
         (
             ("DATASETS.TEST", ("synthetic_people_val", "synthetic_crowd_val"),
              "TEST.EXPECTED_RESULTS", [["part_seg", "mIoU", 50.0, 1.0]]),

@@ -129,6 +129,7 @@ def test_without_arguments_it_says_how_it_is_used():
     assert done.stderr.endswith("error: --config-file is missing\n") and "torch" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_the_user_gave_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for keys, message in (
@@ -144,6 +145,7 @@ def test_what_the_user_gave_is_refused_in_one_line(tmp_path):
         assert line.startswith(message)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_before_the_work(tmp_path):
     """A limit of the file size stands for it: the system refuses to write in the same way."""
     keys = ["OUTPUT_DIR", tmp_path / "run", "MODEL.DEVICE", "cpu"]

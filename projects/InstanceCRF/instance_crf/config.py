@@ -99,6 +99,8 @@ def _merge(cfg: CN, source: str, values: dict | list) -> None:
         elif key in _DATASETS and given[key] is not None:
             value = _names(source, key, value)
         _set(cfg, key, float(value) if type(value) is int else value)
+    if not isinstance(cfg.DATASETS.PART_YAML, str):
+        raise ValueError(f"{source}: DATASETS.PART_YAML is no file: {cfg.DATASETS.PART_YAML!r}.")
     for key, value in leaves(cfg):
         if value is None and key not in (*_DATASETS, *_MAY_BE_NONE):
             raise ValueError(f"{source}: {key} has no value.")

@@ -73,6 +73,7 @@ CHOICES: dict[str, Collection[str]] = {
 }
 """What a key, or each entry of its list, may be."""
 
+_DEVICE_OF = {"numba": "cpu", "triton": "cuda"}
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 
 
@@ -100,6 +101,12 @@ def check_config(cfg: CfgNode) -> None:
         for file in files:
             if not Path(file).expanduser().is_file():
                 raise FileNotFoundError(f"DATASETS.DETECTIONS_{key}: {file} does not exist.")
+    device, backend = cfg.MODEL.DEVICE.partition(":")[0], cfg.MODEL.INSTANCE_CRF.BACKEND
+    if _DEVICE_OF.get(backend, device) != device:
+        raise ValueError(
+            f"{_CRF}.BACKEND is {backend!r}, which is for {_DEVICE_OF[backend]}, but MODEL.DEVICE "
+            f"is {cfg.MODEL.DEVICE!r}: take 'auto'."
+        )
     check_datasets(cfg)
 
 
@@ -109,6 +116,8 @@ def check_run(cfg: CfgNode, *, num_processes: int, eval_only: bool) -> None:
     Raises:
         ValueError: names the key and its value.
     """
+    if not cfg.OUTPUT_DIR:
+        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run leaves.")
     if eval_only and not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
     if len(cfg.TEST.EXPECTED_RESULTS) and len(cfg.DATASETS.TEST) > 1:
