@@ -45,7 +45,7 @@ def test_no_file_runs_python(tmp_path):
         ("VERSION: 1", "broken.yaml: VERSION is 1, but must be 2"),
         ("_BASE_: broken.yaml", "broken.yaml: _BASE_ leads back to it"),
         ("DATASETS: {TEST: synthetic_people_val}", "broken.yaml: DATASETS.TEST .*lists names"),
-        ("DATASETS: {PART_YAML: [a.yaml]}", "broken.yaml: DATASETS.PART_YAML is no file: .'a.yaml'"),
+        ("DATASETS: {PART_YAML: [a.yaml]}", "broken.yaml: DATASETS.PART_YAML is no file"),
         ("MODEL: {DEVICE: gpu}", "MODEL.DEVICE is 'gpu'"),
     ],
 )
