@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-import instance_crf
 from instance_crf.data.datasets.own import own_files, read_part_yaml
+from instance_crf.data.datasets.register import add_import_argument, import_modules
 from instance_crf.data.preparation.verification import Report, verify_files, verify_split
 from instance_crf.program import run_program
 
@@ -47,12 +50,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("names", nargs="*", metavar="DATASET")
     parser.add_argument("--yaml", help="your own data (docs/DATASETS.md)")
+    add_import_argument(parser)
     parser.add_argument("--list", action="store_true", help="the names that can be given")
     parser.add_argument("--shown", type=int, default=5, help="findings of each kind to show")
     parser.add_argument("--strict", action="store_true", help="fail on warnings, too")
     parser.add_argument("--workers", type=int)
     args = parser.parse_args(argv)
     instance_crf.register()
+    import_modules(args.modules)
     if args.list:
         print("\n".join(known_names()))
         return

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -37,7 +38,6 @@ TINY = """
     MODEL.IDENTITY_HEAD.CONVS_DIM 8
     MODEL.RPN.CONV_DIMS [8] MODEL.ROI_BOX_HEAD.FC_DIM 8 MODEL.DEVICE cpu
     INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.IMS_PER_BATCH 2
-    DATASETS.TRAIN ('keys_train',) DATASETS.TEST ('keys_val',)
 """.split()
 
 #: Another value of each key; where it matters only beside others, these follow it.
@@ -126,11 +126,12 @@ CHANGES = {
     "INPUT.PART_AUG.ROTATION": (30.0,),
     "INPUT.PART_AUG.COLOR": ("channels",),
     "INPUT.PART_AUG.BLUR": (3.0,),
+    "DATASETS.MODULES": (["keys_module"],),
     "DATASETS.PART_YAML": ("own.yaml",),
     "DATASETS.DETECTIONS_TRAIN": (("boxes.json",),),
     "DATASETS.DETECTIONS_TEST": (("boxes.json",),),
     "DATASETS.DETECTION_CATEGORY_IDS": ([15], "DATASETS.DETECTIONS_TEST", ("boxes.json",)),
-    "TEST.PICTURES": (3,),
+    "TEST.PICTURES": (1,),
     "TEST.PROTOCOLS": (["tvg"],),
     "TEST.COMPARE_SCORES": (True,),
     "TEST.EXPORT": (["cihp"],),
@@ -214,6 +215,8 @@ def folder(tmp_path_factory):
         "splits": {"train": own, "val": own},
     }
     (root / "own.yaml").write_text(yaml.safe_dump(content))
+    names = {"TRAIN": ["keys_train"], "TEST": ["keys_val"]}
+    (root / "data.yaml").write_text(yaml.safe_dump({"DATASETS": names}))
     yield root
     for name in ("keys_train", "keys_val"):
         DatasetCatalog.remove(name)
@@ -229,7 +232,7 @@ def built_with(folder):
     @cache
     def build(options):
         config = str(ROOT / "configs/SyntheticPeople/instance_crf.yaml")
-        return built(load_config(config, [*TINY, *json.loads(options)]))
+        return built(load_config(config, [f"{folder}/data.yaml", *TINY, *json.loads(options)]))
 
     return lambda *options: build(json.dumps(options).replace("boxes.json", f"{folder}/boxes.json"))
 
@@ -238,7 +241,17 @@ def test_the_table_has_every_key():
     assert sorted(CHANGES) == own_keys()
 
 
-@pytest.mark.parametrize("key", CHANGES)
+def test_modules_are_imported(folder, monkeypatch):
+    """They change what is registered, not what is built of it."""
+    (folder / "keys_module.py").write_text("loaded = True\n")
+    monkeypatch.syspath_prepend(folder)
+    assert "keys_module" not in sys.modules
+    config, data = ROOT / "configs/models/tiny_fpn.yaml", folder / "data.yaml"
+    load_config(str(config), [str(data), "DATASETS.MODULES", "['keys_module']"])
+    assert sys.modules.pop("keys_module").loaded
+
+
+@pytest.mark.parametrize("key", sorted({*CHANGES} - {"DATASETS.MODULES"}))
 def test_key_reaches_something(folder, built_with, key):
     value, *others = CHANGES[key]
     if key == "DATASETS.PART_YAML":
@@ -250,4 +263,4 @@ def test_key_reaches_something(folder, built_with, key):
 
 def test_the_same_config_builds_the_same(built_with, folder):
     config = str(ROOT / "configs/SyntheticPeople/instance_crf.yaml")
-    assert built_with() == built(load_config(config, TINY))
+    assert built_with() == built(load_config(config, [f"{folder}/data.yaml", *TINY]))

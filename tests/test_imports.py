@@ -21,6 +21,8 @@ HEAVY = (
 NEEDS_EXTRAS = {
     "checkpoint",
     "config",
+    "config_check",
+    "config_files",
     "data.augmentation",
     "data.color",
     "data.datasets.config",
@@ -29,6 +31,7 @@ NEEDS_EXTRAS = {
     "data.order",
     "data.synthetic",
     "data.transforms",
+    "distributed",
     "evaluation.evaluators",
     "evaluation.toolkit.pictures",
     "hooks",
@@ -87,6 +90,32 @@ def test_only_the_glue_needs_extras():
     assert set(failed) <= NEEDS_EXTRAS, {k: v for k, v in failed.items() if k not in NEEDS_EXTRAS}
     assert {"config", "modeling"} <= set(failed)  # the blocker blocks
     assert "pip install 'instance-crf[viz]'" in failed["visualization"]
+
+
+def test_detectron2s_warnings_are_not_shown():
+    code = "import instance_crf, sys; instance_crf.register(); import detectron2.engine"
+    package = str(Path(instance_crf.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code],
+        **{"capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": package}},
+    )
+    assert done.returncode == 0 and "jit" not in done.stderr, done.stderr
+
+
+TOOLS = sorted(
+    (Path(__file__).parents[1] / "tools").glob("[!i]*.py")
+)  # install_detectron2 has none
+TOOLS += sorted((Path(__file__).parents[1] / "datasets").glob("*.py"))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_tools_import_the_package_before_detectron2(tool):
+    """So that its filter is there when Detectron2 warns."""
+    lines = tool.read_text().splitlines()
+    imports = [x for x in lines if x.startswith(("import ", "from "))]
+    first = next((i for i, x in enumerate(imports) if "detectron2" in x.split()[1]), len(imports))
+    package = [i for i, x in enumerate(imports) if x.split()[1].startswith("instance_crf")]
+    assert first == len(imports) or package[0] < first
 
 
 def test_the_package_imports_nothing():

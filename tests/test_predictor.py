@@ -234,6 +234,15 @@ def test_numbers_that_are_not_finite_are_refused(cfg, tmp_path, crf):
         predictor([black, tmp_path / "bright.png"])
 
 
+def test_parts_are_named_by_the_training_set_without_a_test_set(cfg):
+    for train, test in (("synthetic_people_train",), ()), ((), ("synthetic_people_val",)), ((), ()):
+        other = cfg.clone()
+        other.defrost()
+        other.DATASETS.TRAIN, other.DATASETS.TEST = train, test
+        taxonomy = PartInstancePredictor(other).taxonomy
+        assert taxonomy is None if not train + test else taxonomy.part_names[0] == "head"
+
+
 def test_wrong_settings_are_refused(predictor):
     with pytest.raises(ValueError, match="YUV"):
         PartInstancePredictor(model=predictor.model, image_format="YUV-BT.601")

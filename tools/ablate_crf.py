@@ -25,6 +25,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -34,7 +37,6 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 from tqdm import tqdm
 
-import instance_crf
 from instance_crf.checkpoint import load_weights
 from instance_crf.config import load_config
 from instance_crf.crf.potentials import CUES

@@ -21,6 +21,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -32,7 +35,6 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import instance_crf
 from instance_crf.checkpoint import load_weights
 from instance_crf.config import load_config
 from instance_crf.data.mapper import PartInstanceMapper

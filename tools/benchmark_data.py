@@ -20,13 +20,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import build_detection_train_loader as build_loader
 from detectron2.data import transforms as T
 
-import instance_crf
 from instance_crf.data.datasets.canonical import load_canonical
 from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.mapper import PartInstanceMapper

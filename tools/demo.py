@@ -24,11 +24,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 import numpy as np
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
-import instance_crf
 from instance_crf.config import check_datasets, load_config
 from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
@@ -178,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     instance_crf.register()
     cfg = load_config(args.config_file, args.opts)
     check_datasets(cfg)
+    if not (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        raise ValueError("DATASETS.TEST and TRAIN are empty: one names the parts, so give one.")
     person = args.show_evidence
     if person:
         check_has_evidence(cfg)

@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
 import numpy as np
 from detectron2.data import (
     DatasetCatalog,
@@ -28,8 +31,8 @@ from detectron2.data import (
 )
 from tqdm import tqdm
 
-import instance_crf
 from instance_crf.config import check_datasets, load_config
+from instance_crf.data.datasets.register import add_import_argument, import_modules
 from instance_crf.data.image_io import read_image
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.files import check_writable
@@ -53,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset", help="name of a registered data set")
+    add_import_argument(parser)
     parser.add_argument("--config-file", help="draw this config's DATASETS.TRAIN instead")
     parser.add_argument(
         "--source",
@@ -143,8 +147,11 @@ def pictures_of_loader(cfg) -> Iterator[Pictures]:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     instance_crf.register()
+    import_modules(args.modules)
     cfg = None if args.config_file is None else load_config(args.config_file, args.opts)
     names = (args.dataset,) if cfg is None else tuple(cfg.DATASETS.TRAIN)
+    if not names:
+        raise ValueError("DATASETS.TRAIN is empty: there is nothing to draw.")
     legend = None
     if args.legend:
         legend = taxonomy_of(names[0])

@@ -306,7 +306,13 @@ def test_detections_from_a_results_file(records, cfg, tmp_path):
     path.write_text(json.dumps([detections[0] | {"image_id": "stranger"}]))
     with pytest.raises(ValueError, match="'stranger'"):
         PartInstanceMapper(cfg, False)
-    for text, words in (("{", "not JSON"), ("{}", "holds a dict"), ('[{"bbox": [1]}]', "entry 0")):
+    endless = json.dumps([detections[0] | {"score": float("nan")}])
+    for text, words in (
+        ("{", "not JSON"),
+        ("{}", "holds a dict"),
+        ('[{"bbox": [1]}]', "entry 0"),
+        (endless, "entry 0: score must be finite"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=words):
             PartInstanceMapper(cfg, False)

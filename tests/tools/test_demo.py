@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from instance_crf.config import load_config
+from instance_crf.data.datasets.pascal_person_part import PERSON_PART_TAXONOMY
 from instance_crf.data.label_io import read_object_map, read_part_map
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,19 @@ def test_a_picture_that_cannot_be_done_does_not_stop_the_others(
     for name, reason in told.items():
         assert any(f"{photos / name}" in line and reason in line for line in (first, second, third))
     assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "z"}
+
+
+def test_a_model_without_a_test_set(photos, tmp_path, opts):
+    assert run(photos, tmp_path / "out", [*opts, "DATASETS.TEST", "()"]) == 0
+    described = json.loads((tmp_path / "out" / "wide.json").read_text())
+    assert {s["part"] for s in described["segments"]} <= {*PERSON_PART_TAXONOMY.part_names}
+    with pytest.raises(ValueError, match="DATASETS.TEST and TRAIN are empty"):
+        counts = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7, "MODEL.ROI_HEADS.NUM_CLASSES", 1]
+        sets = ["DATASETS.TEST", (), "DATASETS.TRAIN", ()]
+        demo.main(
+            ["--config-file", CONFIG, "--input", str(photos), "--output", str(tmp_path / "no")]
+            + ["--opts", *map(str, [*opts, *counts, *sets])]
+        )
 
 
 def test_inputs_that_name_nothing_are_refused(photos, tmp_path):

@@ -67,7 +67,7 @@ def train(tiny, tiny_opts, tmp_path):
         config = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
         arguments = ["--config-file", config, *flags, *tiny_opts, "OUTPUT_DIR", output]
         arguments += ["DATASETS.PART_YAML", tiny / "own.yaml", "SOLVER.MAX_ITER", ITERATIONS]
-        arguments += ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
+        arguments += ["DATASETS.TRAIN", "('own_train',)", "DATASETS.TEST", "('own_val',)"]
         arguments += ["SOLVER.CHECKPOINT_PERIOD", 1, "TEST.PICTURES", 0, *pairs]
         server.stdin.write(json.dumps([str(argument) for argument in arguments]) + "\n")
         server.stdin.flush()

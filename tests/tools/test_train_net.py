@@ -112,9 +112,9 @@ def test_without_a_crf_the_parts_are_evaluated(run, tiny, tmp_path):
 def test_a_run_of_another_model_is_not_resumed(run, tiny, tmp_path):
     """The same parameters in number; as many parts more, in one's own file, in the same folder."""
     output = tmp_path / "run"
-    run(output, "DATASETS.PART_YAML", own_data(tiny, 6), "TEST.PICTURES", 0)
+    run(output, *own_data(tiny, 6), "TEST.PICTURES", 0)
     before = (output / "model_final.pth").read_bytes()
-    more = ["DATASETS.PART_YAML", own_data(tiny, 7), "MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", "[]"]
+    more = [*own_data(tiny, 7), "MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS", "[]"]
     shapes = r"part_head.predictor.weight: \(7, 8, 1, 1\) in the file, \(8, 8, 1, 1\) in the model"
     with pytest.raises(ValueError, match=f"model_final.pth was written by .*{shapes}"):
         run(output, "--resume", *more, "SOLVER.MAX_ITER", 4)
@@ -124,7 +124,7 @@ def test_a_run_of_another_model_is_not_resumed(run, tiny, tmp_path):
 
 
 def own_data(tiny, parts):
-    """A file of one's own data set: the folder `tiny`, with so many parts."""
+    """The keys of one's own data set: the folder `tiny`, with so many parts."""
     folders = {"images": "Images", "parts": "Category_ids", "objects": "Human_ids"}
     splits = {
         split: {key: f"{folder}/{name}" for key, name in folders.items()}
@@ -133,7 +133,8 @@ def own_data(tiny, parts):
     content = {"name": f"own{parts}", "parts": [f"part {i}" for i in range(parts)]}
     path = tiny / f"own{parts}.yaml"
     path.write_text(json.dumps(content | {"splits": splits}))
-    return path
+    keys = ["DATASETS.PART_YAML", path, "DATASETS.TRAIN", f"('own{parts}_train',)"]
+    return [*keys, "DATASETS.TEST", f"('own{parts}_val',)"]
 
 
 def test_evaluating_nothing_or_another_model_is_refused(run, tiny, tiny_opts, tmp_path):

@@ -6,11 +6,17 @@
 registration either.
 """
 
+import warnings
 from functools import cache
 from importlib import import_module
 
 __all__ = ["PartInstances", "__version__", "parse", "register"]
 __version__ = "0.1.0"
+
+# Detectron2's own, which it gives when it is imported (after this package) and when it is used.
+warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
+warnings.filterwarnings("ignore", r"torch\.meshgrid: in an upcoming release", UserWarning)
 
 _LAZY = {"parse": "own_models.parse", "PartInstances": "structures"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import takewhile
 
@@ -11,16 +11,18 @@ import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils.file_io import PathManager
 
+from .config_files import merge_checked, read_layers
 from .taxonomies.schema import PartTaxonomy
 
-__all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "load_config"]
+__all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "leaves", "load_config"]
 
 logger = logging.getLogger(__name__)
 
 _NUMBERS_OR_FRACTIONS = ("MODEL.SEM_SEG_HEAD.OHEM_TOP_K", "MODEL.INSTANCE_CRF.OHEM_TOP_K")
 """Keys that are floats and take whole numbers, too, which Detectron2's config refuses."""
+_DATASETS = ("DATASETS.TRAIN", "DATASETS.TEST")
+_MAY_BE_NONE = ("SOLVER.WEIGHT_DECAY_BIAS",)
 
 
 def add_instance_crf_config(cfg: CN) -> None:
@@ -37,8 +39,9 @@ def add_instance_crf_config(cfg: CN) -> None:
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     """The frozen config of YAML files and ``KEY VALUE`` overrides.
 
-    DATASETS.PART_YAML, if given, names the data; see also :func:`follow_datasets`. Where there is
-    no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
+    Files are plain data: a YAML tag that makes Python objects is refused. The modules that
+    DATASETS.MODULES names are imported; DATASETS.PART_YAML, if given, names the data; see also
+    :func:`follow_datasets`. Where there is no GPU, MODEL.DEVICE becomes "cpu" (with a warning).
 
     Args:
         config_file: a YAML file.
@@ -47,9 +50,12 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
 
     Raises:
         FileNotFoundError: no such config file.
-        ValueError: a flag among the keys; see also :func:`follow_datasets`.
+        ImportError: a module of DATASETS.MODULES cannot be imported.
+        ValueError: a broken file, an unknown key, a value of another type, an unknown device; a
+            flag among the keys; see also :func:`follow_datasets`. Names the file.
     """
     from .data.datasets.own import apply_part_yaml
+    from .data.datasets.register import import_modules
 
     files = [config_file, *takewhile(_is_yaml, opts)]
     overrides = list(opts)[len(files) - 1 :]
@@ -59,30 +65,73 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CN:
     cfg = get_cfg()
     add_instance_crf_config(cfg)
     for file in files:
-        if not PathManager.isfile(file):
-            raise FileNotFoundError(f"There is no config file {file}")
-        _merge(cfg, cfg.merge_from_file, file)
-    _merge(cfg, cfg.merge_from_list, overrides)
-    apply_part_yaml(cfg)
+        for source, values in read_layers(file):
+            _merge(cfg, source, values)
+    _merge(cfg, "the keys given", overrides)
+    import_modules(cfg.DATASETS.MODULES)
+    open_keys = [key for key in ("TRAIN", "TEST") if cfg.DATASETS[key] is None]
+    for key in open_keys:
+        cfg.DATASETS[key] = ()
+    apply_part_yaml(cfg, open_keys)
     follow_datasets(cfg)
     _name_folders(cfg)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = "cpu"
+    _choose_device(cfg)
     cfg.freeze()
     return cfg
 
 
-def _merge(cfg: CN, merge: Callable[[object], object], source: object) -> None:
-    """``merge(source)``, in which ``OHEM_TOP_K: 100`` is as good as ``100.0``."""
-    before = {key: _value(cfg, key) for key in _NUMBERS_OR_FRACTIONS}
+def _merge(cfg: CN, source: str, values: dict | list) -> None:
+    """Merge a file or overrides, in place.
+
+    ``OHEM_TOP_K: 100`` is as good as ``100.0``. A PART_YAML takes the place of the data sets before
+    it, but not of those that are named beside or after it: ``None`` until it is read.
+    """
+    free = (*_NUMBERS_OR_FRACTIONS, *_DATASETS, "DATASETS.PART_YAML")
+    before = {key: _value(cfg, key) for key in free}
     for key in before:
         _set(cfg, key, None)  # over None, a value of any type is merged
-    merge(source)
-    for key, default in before.items():
-        value = _value(cfg, key)
-        value = default if value is None else value
+    merge_checked(cfg, source, values)
+    given = {key: _value(cfg, key) for key in free}
+    for key in free:
+        value = before[key] if given[key] is None else given[key]
+        if key in _DATASETS and given[key] is None and given["DATASETS.PART_YAML"]:
+            value = None
+        elif key in _DATASETS and given[key] is not None:
+            value = _names(source, key, value)
         _set(cfg, key, float(value) if type(value) is int else value)
+    if not isinstance(cfg.DATASETS.PART_YAML, str):
+        raise ValueError(f"{source}: DATASETS.PART_YAML is no file: {cfg.DATASETS.PART_YAML!r}.")
+    for key, value in leaves(cfg):
+        if value is None and key not in (*_DATASETS, *_MAY_BE_NONE):
+            raise ValueError(f"{source}: {key} has no value.")
+
+
+def _names(source: str, key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(
+            f"{source}: {key} is {value!r}; it lists names of data sets, e.g. \"('{value}',)\"."
+        )
+    return tuple(value)
+
+
+def _choose_device(cfg: CN) -> None:
+    """Set MODEL.DEVICE to one that is here.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    name = cfg.MODEL.DEVICE
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"MODEL.DEVICE is {name!r}; it is cpu, cuda or, say, cuda:1.") from None
+    if device.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", name)
+        cfg.MODEL.DEVICE = "cpu"
+    elif (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"MODEL.DEVICE is {name!r}, but there are {torch.cuda.device_count()}.")
 
 
 def _name_folders(cfg: CN) -> None:
@@ -377,6 +426,15 @@ def _taxonomy(dataset_name: str) -> PartTaxonomy:
 def _value(cfg: CN, key: str) -> object:
     """The value of a dotted key."""
     return reduce(getattr, key.split("."), cfg)
+
+
+def leaves(cfg: CN, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of every value."""
+    for key, value in cfg.items():
+        if isinstance(value, CN):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _set(cfg: CN, key: str, value: object) -> None:

@@ -84,9 +84,8 @@ class PartInstancePredictor:
     @classmethod
     def from_config(cls, cfg: CfgNode, *, batch_size: int = 1) -> dict[str, Any]:
         register()
-        taxonomy = None
-        if cfg.DATASETS.TEST:
-            taxonomy = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("taxonomy")
+        names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+        taxonomy = MetadataCatalog.get(names[0]).get("taxonomy") if names else None
         model = build_model(cfg)
         part_names = None if taxonomy is None else taxonomy.part_names
         load_weights(model, cfg.MODEL.WEIGHTS, part_names)

@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["run_program"]
+__all__ = ["USER_ERRORS", "one_line", "run_program"]
+
+USER_ERRORS = (OSError, ImportError, ValueError)
+"""Errors about what the user gave."""
 
 
 def run_program(main: Callable[[], int | None]) -> int:
     """Run ``main``; returns the exit status: its own, 1 after an error, 130 if interrupted.
 
-    An error about what the user gave (OSError, ImportError, ValueError) is one line; any other is
-    ours, and keeps its traceback.
+    An error about what the user gave (:data:`USER_ERRORS`) is one line; any other is ours, and
+    keeps its traceback.
     """
     try:
         status = main() or 0
@@ -22,16 +25,20 @@ def run_program(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # `... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ImportError, ValueError) as error:
-        print("error:", *map(str.strip, _text(error).splitlines()), file=sys.stderr)
+    except USER_ERRORS as error:
+        print("error:", one_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
+def one_line(error: Exception) -> str:
+    """The error's message in one line; a system's own begins with the file."""
+    return " ".join(map(str.strip, _text(error).splitlines()))
+
+
 def _text(error: Exception) -> str:
-    """The error's message; a system's own begins with the file."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

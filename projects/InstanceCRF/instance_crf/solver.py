@@ -11,11 +11,11 @@ from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
-__all__ = ["build_optimizer"]
+__all__ = ["OPTIMIZERS", "build_optimizer"]
 
 logger = logging.getLogger(__name__)
 
-_OPTIMIZERS = ("SGD", "ADAMW")
+OPTIMIZERS = ("SGD", "ADAMW")
 _NAMES = "parameter_names"
 _HOW = ("fused", "foreach", "capturable", "differentiable")
 """How an optimizer computes, not what: of this machine and version, not of the checkpoint."""
@@ -37,9 +37,9 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: an unknown ``SOLVER.OPTIMIZER``.
     """
     solver = cfg.SOLVER
-    if solver.OPTIMIZER not in _OPTIMIZERS:
+    if solver.OPTIMIZER not in OPTIMIZERS:
         raise ValueError(
-            f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; it is one of {', '.join(_OPTIMIZERS)}."
+            f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; it is one of {', '.join(OPTIMIZERS)}."
         )
     crf_parameters = {
         id(p) for name, p in model.named_parameters() if "crf_head." in name and p.requires_grad

@@ -97,10 +97,14 @@ def infer(
         "out": unary if overwrite and not learns else None,
     }
     arguments = unary, kernels, weights.to(unary.dtype), num_iterations
-    name = _choose(backend, unary, kernels, compatibility)
+    start = time.perf_counter()
+    name, new = _choose(backend, unary, kernels, compatibility)
     with torch.autocast(unary.device.type, enabled=False):
         try:
-            return _load(name).mean_field(*arguments, **options)
+            result = _load(name).mean_field(*arguments, **options)
+            if new:
+                logger.warning("... compiled in %.0f s.", time.perf_counter() - start)
+            return result
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # such as Triton's compilation for this number of labels
@@ -151,12 +155,12 @@ def _check(
 
 def _choose(
     backend: str, unary: Tensor, kernels: ImageKernels, compatibility: Tensor | None
-) -> str:
-    """The name of the backend that takes this problem."""
+) -> tuple[str, bool]:
+    """The name of the backend that takes this problem, and whether it will compile for it."""
     if backend == "auto":
         name = _ACCELERATED.get(unary.device.type, "torch")
         fits = name != "torch" and _is_taken(name, unary, kernels, compatibility)
-        return name if fits else "torch"
+        return (name if fits else "torch"), False
     try:
         solver = _load(backend)
     except ImportError as error:
@@ -164,8 +168,7 @@ def _choose(
     reason = solver.supports(unary, kernels, compatibility)
     if reason is not None:
         raise BackendError(f'backend="{backend}" {reason}')
-    _say_if_new(backend)
-    return backend
+    return backend, _say_if_new(backend)
 
 
 def _load(name: str) -> ModuleType:

@@ -6,7 +6,7 @@ Legend: H, W size of the augmented image in pixels; D objects or given detection
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -55,7 +55,8 @@ class PartInstanceMapper:
         flip_lut: (256,) table of part ids under mirroring (``PartTaxonomy.flip_lut``).
         with_annotations: also give the ground truth at test time.
         with_masks: the objects' masks are needed.
-        detections: image id -> given detections, for records that have none of their own.
+        detections: file name of the image -> given detections, for records that have none of their
+            own.
 
     Raises (when called):
         FileNotFoundError, ValueError: a file is missing or broken; a map or a given mask has not
@@ -85,7 +86,10 @@ class PartInstanceMapper:
         self._owner = -1  # process that this copy runs in
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool = True, dataset_name: str | None = None
+    ) -> dict[str, Any]:
+        """``dataset_name``: the only one of DATASETS.TEST whose records will come; None: all."""
         names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
         crf = cfg.MODEL.get("INSTANCE_CRF", {})
         sources = [crf.get(node, {}).get("SOURCE") for node in ("DETECTIONS", "PARTS")]
@@ -96,7 +100,7 @@ class PartInstanceMapper:
             "flip_lut": common_flip_lut(names),
             "with_annotations": "ground_truth" in sources,
             "with_masks": is_train and cfg.MODEL.MASK_ON,
-            "detections": given_detections(cfg, is_train),
+            "detections": given_detections(cfg, is_train, dataset_name),
         }
 
     def __call__(self, record: dict) -> dict:
@@ -120,7 +124,7 @@ class PartInstanceMapper:
         }
         detections = record.get("detections")
         if detections is None and self.detections is not None:
-            detections = self.detections.get(str(record["image_id"]), [])
+            detections = self.detections.get(record["file_name"], [])
         if detections is not None:
             source = record["file_name"]
             check_masks(detections, (record["height"], record["width"]), source)
@@ -281,12 +285,22 @@ def common_flip_lut(names: tuple[str, ...]) -> np.ndarray:
     return tables[first] if tables else np.arange(256, dtype=np.uint8)
 
 
-def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | None:
-    """The detections of the files that ``cfg`` names, by image id; None if it names none.
+def given_detections(
+    cfg: CfgNode, is_train: bool, dataset_name: str | None = None
+) -> dict[str, list[dict]] | None:
+    """The detections of the files that ``cfg`` names, by the images' file names; None without.
+
+    Image ids say which image of its own data set a detection is of; others may have the same ids.
+
+    Args:
+        cfg: with one file for each data set of DATASETS.TRAIN or TEST, or none.
+        is_train: which of the two.
+        dataset_name: only this data set of them; None: all.
 
     Raises:
         FileNotFoundError, ValueError: a broken file; another number of files than data sets; a
-            file without any image of its data set; masks of another size than their image.
+            file without any image of its data set; masks of another size than their image; an
+            image of two data sets whose files disagree.
     """
     key, names = ("TRAIN", cfg.DATASETS.TRAIN) if is_train else ("TEST", cfg.DATASETS.TEST)
     paths = cfg.DATASETS.get(f"DETECTIONS_{key}", ())
@@ -301,23 +315,39 @@ def given_detections(cfg: CfgNode, is_train: bool) -> dict[str, list[dict]] | No
     category_ids = cfg.DATASETS.DETECTION_CATEGORY_IDS or ids_of_names
     found: dict[str, list[dict]] = {}
     for path, name in zip(paths, names, strict=True):
-        taxonomy = MetadataCatalog.get(name).taxonomy
-        detections = read_detections(path, taxonomy, category_ids)
-        records = DatasetCatalog.get(name)
-        ids = {str(r["image_id"]): (r["height"], r["width"]) for r in records}
-        # COCO's image ids are numbers: "0000006" is 6 there.
-        padded = {str(int(i)): i for i in ids if i.isdigit()}
-        known = {padded.get(i, i): found_here for i, found_here in detections.items()}
-        if not ids.keys() & known.keys():
-            raise ValueError(
-                f"{path} has no image of {name!r}: its ids are like "
-                f"{next(iter(detections), None)!r}, "
-                f"those of the data set like {next(iter(sorted(ids)), None)!r}."
-            )
-        for i, size in ids.items():
-            check_masks(known.get(i, ()), size, f"{path}, image {i}")
-        found |= {i: detections_of for i, detections_of in known.items() if i in ids}
+        if dataset_name not in (None, name):
+            continue
+        for file_name, detections in _detections_of(path, name, category_ids).items():
+            if found.setdefault(file_name, detections) != detections:
+                raise ValueError(
+                    f"DATASETS.DETECTIONS_{key}: {file_name} is in several data sets of "
+                    f"DATASETS.{key}, and {path} has other detections of it than a file before."
+                )
     return found
+
+
+def _detections_of(
+    path: str, dataset_name: str, category_ids: Sequence[int]
+) -> dict[str, list[dict]]:
+    """The detections of a file, by the file names of a data set's images."""
+    detections = read_detections(path, MetadataCatalog.get(dataset_name).taxonomy, category_ids)
+    records = {str(record["image_id"]): record for record in DatasetCatalog.get(dataset_name)}
+    # COCO's image ids are numbers: "0000006" is 6 there.
+    padded = {str(int(i)): i for i in records if i.isdecimal()}
+    found: dict[str, list[dict]] = {}
+    for i, of_image in detections.items():
+        i = i if i in records else padded.get(i)
+        if i is not None:
+            found.setdefault(i, []).extend(of_image)
+    if not found:
+        raise ValueError(
+            f"{path} has no image of {dataset_name!r}: its ids are like "
+            f"{next(iter(detections), None)!r}, those of the data set like "
+            f"{next(iter(sorted(records)), None)!r}."
+        )
+    for i, record in records.items():
+        check_masks(found.get(i, ()), (record["height"], record["width"]), f"{path}, image {i}")
+    return {record["file_name"]: found.get(i, []) for i, record in records.items()}
 
 
 def transform_detections(

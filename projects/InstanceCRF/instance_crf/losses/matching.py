@@ -13,12 +13,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-__all__ = ["IGNORED", "match_ground_truth", "segment_iou"]
+__all__ = ["IGNORED", "MATCHINGS", "UNMATCHED", "match_ground_truth", "segment_iou"]
 
 IGNORED = -1
 """The target of a pixel that the loss leaves out."""
 
 PART_IGNORE_VALUE = 255
+
+MATCHINGS = ("person", "segment")
+UNMATCHED = ("ignore", "background")
 
 
 def match_ground_truth(
@@ -162,13 +165,13 @@ def _assign(similarity: np.ndarray) -> np.ndarray:
     return detection
 
 
-_MODES = {"person": _match_persons, "segment": _match_segments}
+_MODES = dict(zip(MATCHINGS, (_match_persons, _match_segments), strict=True))
 
 
 def _check(pred_object, pred_part, gt_object, gt_part, num_parts, mode, unmatched) -> None:
-    if mode not in _MODES:
-        raise ValueError(f"Unknown matching mode {mode!r}; it is one of {', '.join(_MODES)}.")
-    if unmatched not in ("ignore", "background"):
+    if mode not in MATCHINGS:
+        raise ValueError(f"Unknown matching mode {mode!r}; it is one of {', '.join(MATCHINGS)}.")
+    if unmatched not in UNMATCHED:
         raise ValueError(f"unmatched is {unmatched!r}; it is 'ignore' or 'background'.")
     shapes = {
         "pred_object": tuple(pred_object.shape),

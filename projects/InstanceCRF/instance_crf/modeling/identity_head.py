@@ -43,7 +43,7 @@ feature it returns a vote, and it has the methods ``losses`` and ``evidence`` of
 """
 
 #: Channels of each kind of vote: a box's corners, or its centre x, y.
-_VOTES = {"box": 4, "offset": 2}
+VOTES = {"box": 4, "offset": 2}
 #: Distances start at so many strides: at stride 4, boxes of 64 pixels.
 _START = 8.0
 #: The largest logarithm of a distance over where it starts: keeps exp finite.
@@ -99,9 +99,9 @@ class IdentityHead(nn.Module):
                 part), a sigma that is not positive.
         """
         super().__init__()
-        if vote not in _VOTES:
+        if vote not in VOTES:
             raise ValueError(
-                f"MODEL.IDENTITY_HEAD.VOTE has {vote!r}; it is one of {', '.join(_VOTES)}."
+                f"MODEL.IDENTITY_HEAD.VOTE has {vote!r}; it is one of {', '.join(VOTES)}."
             )
         if power < 1 or sigma <= 0:
             raise ValueError(
@@ -117,7 +117,7 @@ class IdentityHead(nn.Module):
         self.convs = nn.Sequential(
             *(conv(before, after, 3, norm) for before, after in pairwise(channels))
         )
-        self.predictor = Conv2d(channels[-1], _VOTES[vote], kernel_size=1)
+        self.predictor = Conv2d(channels[-1], VOTES[vote], kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         nn.init.zeros_(self.predictor.bias)
 
@@ -231,7 +231,7 @@ def vote_evidence(
     Returns:
         (D, h, w) in [0, 1].
     """
-    if len(vote) == _VOTES["box"]:
+    if len(vote) == VOTES["box"]:
         return box_iou(vote.permute(1, 2, 0), boxes[:, None, None]) ** power
     centre, size = _centre_and_size(boxes)
     offset = (vote - centre[:, :, None, None]) / (sigma * size[:, :, None, None])

@@ -41,6 +41,7 @@ __all__ = ["InstanceCRF"]
 
 DETECTION_SOURCES = ("detector", "record", "ground_truth")
 PART_SOURCES = ("head", "ground_truth")
+FREEZABLE = ("backbone", "part_head", "identity_head", "detector", "boxes", "crf_head")
 
 
 @META_ARCH_REGISTRY.register()
@@ -415,7 +416,7 @@ class InstanceCRF(nn.Module):
             "boxes": [self.proposal_generator, *all_but_masks(self.roi_heads)],
         }
         for name in names:
-            _check_one_of("MODEL.FREEZE", name, tuple(known))
+            _check_one_of("MODEL.FREEZE", name, FREEZABLE)
         return [module for name in names for module in known[name] if module is not None]
 
 

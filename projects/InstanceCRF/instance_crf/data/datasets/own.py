@@ -94,16 +94,21 @@ def register_part_yaml(path: str | Path) -> list[str]:
     return names
 
 
-def apply_part_yaml(cfg: CfgNode) -> None:
+def apply_part_yaml(cfg: CfgNode, keys: Sequence[str] = ("TRAIN", "TEST")) -> None:
     """If ``cfg.DATASETS.PART_YAML`` is set: register it, and set DATASETS.TRAIN and TEST.
 
     They are the splits ``train`` and ``val``; TEST stays empty without ``val``.
+
+    Args:
+        cfg: is changed in place.
+        keys: which of the two to set.
     """
     if not cfg.DATASETS.PART_YAML:
         return
     own = read_part_yaml(cfg.DATASETS.PART_YAML)
     register_part_yaml(cfg.DATASETS.PART_YAML)
-    for key, split in (("TRAIN", "train"), ("TEST", "val")):
+    for key in keys:
+        split = {"TRAIN": "train", "TEST": "val"}[key]
         cfg.DATASETS[key] = (f"{own.name}_{split}",) if split in own.splits else ()
 
 

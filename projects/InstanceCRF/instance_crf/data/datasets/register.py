@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy, distinct_colors
 from .canonical import load_canonical
 
-__all__ = ["dataset_root", "register_canonical", "register_parts"]
+__all__ = [
+    "add_import_argument",
+    "dataset_root",
+    "import_modules",
+    "register_canonical",
+    "register_parts",
+]
 
 
 def dataset_root() -> str:
     """The folder of all data sets: ``$DETECTRON2_DATASETS`` (with ``~``), else ``./datasets``."""
     return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules of one's own, which register data sets (docs/DATASETS.md).
+
+    Args:
+        names: as in ``import NAME``; nothing else is run.
+
+    Raises:
+        ImportError: there is no such module, or one that it needs; names it.
+    """
+    for name in names:
+        try:
+            import_module(name)
+        except (ImportError, TypeError, ValueError, AttributeError, SyntaxError) as error:
+            hint = " Is its folder in PYTHONPATH?" * isinstance(error, ModuleNotFoundError)
+            raise ImportError(
+                f"The module {name!r} (DATASETS.MODULES) cannot be imported: {error}.{hint}"
+            ) from error
+
+
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """``--import MODULE``, which may be repeated, as ``modules`` for `import_modules`."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a Python module that registers data sets (docs/DATASETS.md)",
+    )
 
 
 def register_canonical(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..parsing import Comparison, Parsing
 from ..protocols import COCO_THRESHOLDS, PROTOCOLS, Protocol, get_protocol
@@ -150,14 +150,15 @@ def format_results(
     return "\n".join(lines)
 
 
-def without_nan(
-    results: Mapping[str, Mapping[str, float]],
-) -> dict[str, dict[str, float | None]]:
-    """The results as JSON can hold them: None in the place of NaN."""
-    return {
-        task: {key: None if math.isnan(value) else value for key, value in numbers.items()}
-        for task, numbers in results.items()
-    }
+def without_nan(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results, nested as deep as they are, as JSON can hold them: None in the place of NaN."""
+
+    def value_of(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return without_nan(value)
+        return None if math.isnan(value) else value
+
+    return {key: value_of(value) for key, value in results.items()}
 
 
 def _rows(numbers: Mapping[str, float], per_row: int = 5) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
 
 from ...data.image_io import read_image
 from ...results.files import write_picture
@@ -22,7 +23,7 @@ class PartInstancePictures(DatasetEvaluator):
     """Input with detections, part segmentation, part instances, ground truth: a row an image.
 
     Every image gets a file of its own, and all of them one sheet, ``sheet.png``. Has no numbers.
-    With several processes, each draws the images that it sees first.
+    With several processes, each draws its share of the first images, and the first the sheet.
     """
 
     def __init__(self, dataset_name: str, *, output_dir: str, max_pictures: int = 8):
@@ -33,13 +34,13 @@ class PartInstancePictures(DatasetEvaluator):
             max_pictures: images to draw.
         """
         self._taxonomy = MetadataCatalog.get(dataset_name).taxonomy
-        self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
+        records = DatasetCatalog.get(dataset_name)[:max_pictures]
+        self._records = {record["image_id"]: record for record in records}
         self._output_dir = Path(output_dir)
-        self._max_pictures = max_pictures
         self.reset()
 
     def reset(self) -> None:
-        self._rows = []
+        self._rows = {}
 
     def process(self, inputs: Iterable[Mapping], outputs: Iterable[Mapping]) -> None:
         """
@@ -48,19 +49,24 @@ class PartInstancePictures(DatasetEvaluator):
             outputs: what the model returned for each.
         """
         for one_input, output in zip(inputs, outputs, strict=True):
-            if len(self._rows) >= self._max_pictures:
-                return
-            record = self._records[one_input["image_id"]]
+            image_id = one_input["image_id"]
+            record = self._records.get(image_id)
+            if record is None:
+                continue
             image = read_image(record["file_name"])
             row = draw_row(image, output, self._taxonomy, record=record)
-            self._rows.append(row)
+            self._rows[image_id] = row
             self._save([row], Path(record["file_name"]).stem)
 
     def evaluate(self) -> dict:
         """Write the sheet of all pictures; there are no numbers."""
-        if self._rows:
-            path = self._save(self._rows, "sheet")
-            logger.info("Pictures of %d images: %s", len(self._rows), path)
+        drawn = {}
+        for share in comm.gather(self._rows):
+            drawn |= share
+        rows = [drawn[image_id] for image_id in self._records if image_id in drawn]
+        if rows:
+            path = self._save(rows, "sheet")
+            logger.info("Pictures of %d images: %s", len(rows), path)
         return {}
 
     def _save(self, rows: list, stem: str) -> Path:
