@@ -41,12 +41,10 @@ def has_pip(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("link", [False, True])
-def test_an_environment_without_pip_is_used_not_erased(checkout, tmp_path, link):
-    environment = tmp_path / "elsewhere" if link else checkout / ".venv"
+def test_an_environment_without_pip_is_used_not_erased(checkout, tmp_path):
+    environment = tmp_path / "elsewhere"
     venv(environment, "--without-pip")
-    if link:
-        (checkout / ".venv").symlink_to(environment)
+    (checkout / ".venv").symlink_to(environment)
     make(checkout, "install")
     assert (environment / "mine").read_text() == "kept" and has_pip(environment)
 
