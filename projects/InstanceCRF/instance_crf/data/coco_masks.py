@@ -77,8 +77,10 @@ def encode_masks(segmentations: Sequence, size: tuple[int, int], where: str) -> 
 
 def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> NDArray[np.uint8]:
     """(H, W) 0 or 1; arguments and errors as :func:`encode_masks`, of a single mask."""
-    mask = _encode(segmentation, size, where)
-    return require("pycocotools.mask", "eval").decode(mask)
+    known = _is_usual(segmentation, list(size))
+    if not known or not _are_sound([segmentation["counts"]], size[0] * size[1]):
+        segmentation = _encode(segmentation, size, where)
+    return require("pycocotools.mask", "eval").decode(segmentation)
 
 
 def check_mask_size(segmentation: object, size: tuple[int, int], where: str) -> None:
