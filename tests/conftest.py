@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,20 @@ def _seed():
 
 @pytest.fixture
 def full_disk():
-    """What every writer in this process meets beyond the first 2000 bytes of a file."""
+    """``with full_disk(): ...``: no writer in this process gets beyond 2000 bytes of a file, nor
+    does pytest's report, so it must end within the test."""
     resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    @contextmanager
+    def limited():
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,11 @@ def test_every_library_that_fails_to_write_names_the_file(tmp_path, suffix, full
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     path = tmp_path / f"a{suffix}"
     path.write_text("old")
-    with pytest.raises(OSError, match="cannot be written: ") as raised, atomic_path(path) as name:
+    with (
+        pytest.raises(OSError, match="cannot be written: ") as raised,
+        full_disk(),
+        atomic_path(path) as name,
+    ):
         if suffix == ".npy":
             np.save(name, noise)
         elif suffix == ".txt":
@@ -135,7 +139,7 @@ def test_every_library_that_fails_to_write_names_the_file(tmp_path, suffix, full
     assert path.read_text() == "old" and os.listdir(tmp_path) == [path.name]
 
 
-def test_whether_it_can_be_written_is_asked_before(tmp_path, request):
+def test_whether_it_can_be_written_is_asked_before(tmp_path, full_disk):
     (tmp_path / "file").write_text("old")
     for path, folder in (("file", False), ("new/file", False), ("new", True), ("a/b", True)):
         check_writable(tmp_path / path, folder=folder)
@@ -152,8 +156,7 @@ def test_whether_it_can_be_written_is_asked_before(tmp_path, request):
         with pytest.raises(OSError, match=f"cannot be written: {reason}") as raised:
             check_writable(tmp_path / path, folder=folder)
         assert raised.value.filename == str(tmp_path / path)
-    request.getfixturevalue("full_disk")
-    with pytest.raises(OSError, match="cannot be written") as raised:
+    with pytest.raises(OSError, match="cannot be written") as raised, full_disk():
         check_writable(tmp_path / "new/file")
     assert raised.value.filename == str(tmp_path / "new/file")
 

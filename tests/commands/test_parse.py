@@ -205,15 +205,15 @@ def test_wrong_values_end_in_one_line(saved, more, message, capsys):
     assert not (saved / "out").exists()
 
 
-def test_results_that_cannot_be_written_end_in_one_line(saved, request, capsys):
+def test_results_that_cannot_be_written_end_in_one_line(saved, full_disk, capsys):
     (saved / "file").touch()
     argv = arguments(saved, output="file")
     argv[argv.index("--parts") + 1] = "not looked at"
     assert main(argv) == 1
     line = f"error: {saved / 'file'}: cannot be written: Not a directory\n"
     assert capsys.readouterr().err == line
-    request.getfixturevalue("full_disk")
-    assert main(arguments(saved, output="full")) == 1
+    with full_disk():
+        assert main(arguments(saved, output="full")) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {saved / 'full'}") and "cannot be written" in error
 

@@ -156,6 +156,6 @@ def test_a_failure_leaves_no_json_that_vouches_for_other_maps(small, people, tmp
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_a_picture_on_a_full_disk_is_an_error(tmp_path, name, full_disk):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    with pytest.raises(OSError, match="cannot be written") as raised:
+    with pytest.raises(OSError, match="cannot be written") as raised, full_disk():
         write_picture(tmp_path / name, noise)
     assert raised.value.filename == str(tmp_path / name) and names_in(tmp_path) == []

@@ -146,7 +146,7 @@ def test_inputs_that_name_nothing_are_refused(photos, tmp_path):
         run(photos / "absent.jpg", tmp_path / "out", [])
 
 
-def test_results_that_cannot_be_written_are_named(photos, tmp_path, opts, request):
+def test_results_that_cannot_be_written_are_named(photos, tmp_path, opts, full_disk):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(OSError, match="cannot be written: Not a directory") as raised:
@@ -156,8 +156,7 @@ def test_results_that_cannot_be_written_are_named(photos, tmp_path, opts, reques
     with pytest.raises(OSError, match="cannot be written: Is a directory") as raised:
         run(photos, tmp_path / "out", opts)
     assert raised.value.filename == str(tmp_path / "out/tall.png")
-    request.getfixturevalue("full_disk")
-    with pytest.raises(OSError, match="cannot be written"):
+    with pytest.raises(OSError, match="cannot be written"), full_disk():
         run(photos, tmp_path / "full", opts)
     assert not (tmp_path / "full").exists()
 

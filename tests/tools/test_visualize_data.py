@@ -53,14 +53,13 @@ def test_pictures_of_the_files(dataset, tmp_path):
     assert without.shape == with_person.shape and (without != with_person).any()
 
 
-def test_pictures_that_cannot_be_written(dataset, tmp_path, request):
+def test_pictures_that_cannot_be_written(dataset, tmp_path, full_disk):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory") as raised:
         tool.main(["--dataset", dataset, "--output", str(tmp_path / "file")])
     assert raised.value.filename == str(tmp_path / "file")
     (tmp_path / "new").mkdir()
-    request.getfixturevalue("full_disk")
-    with pytest.raises(OSError, match="cannot be written"):
+    with pytest.raises(OSError, match="cannot be written"), full_disk():
         tool.main(["--dataset", dataset, "--output", str(tmp_path / "new")])
     assert not list((tmp_path / "new").iterdir())
 
