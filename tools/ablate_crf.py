@@ -42,7 +42,7 @@ from instance_crf.config import load_config
 from instance_crf.crf.potentials import CUES
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, read_json
 from instance_crf.modeling import build_instance_crf_head
 from instance_crf.program import run_program
 
@@ -284,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.rows:
         rows = [r for r in rows if r is rows[0] or any(part in r.name for part in args.rows)]
     file = args.output / "results.json"
-    results = json.loads(file.read_text()) if file.exists() and not args.again else {}
+    results = read_json(file, dict) if file.exists() and not args.again else {}
     for seed in args.seeds:
         train(args.output, seed, args.opts)
     with tqdm(total=len(rows) * len(args.seeds) * len(SPLITS), unit="row") as progress:

@@ -55,7 +55,7 @@ from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
 from instance_crf.evaluation.toolkit.photographs import REGION_OF_PART, REGIONS
-from instance_crf.files import atomic_path, check_writable
+from instance_crf.files import atomic_path, check_writable, read_json
 from instance_crf.program import run_program
 
 try:
@@ -132,7 +132,7 @@ def _synthetic_scene(case: Case, index: int, seed: int, rng: np.random.Generator
 
 def _photograph(case: Case, index: int, folder: Path, rng: np.random.Generator) -> Scene:
     (found,) = folder.glob("boxes/*.json")
-    of_photos = json.loads(found.read_text())
+    of_photos = read_json(found)
     outputs = sorted(folder.glob("q/*.npz"))
     name = outputs[index * 7 % len(outputs)].stem  # neighbours are often of one source
     pixels = read_image(folder / "photos" / f"{name}.jpg")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import read_json
 from ..taxonomies import TAXONOMY_NAMES, PartTaxonomy, get_taxonomy
 
 if TYPE_CHECKING:  # it imports torch, which arguments and help need not wait for
@@ -116,10 +117,7 @@ def read_groups(text: str) -> dict[str, list[str]]:
 def _read_group_file(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"The file of --merge, {path}, does not exist.")
-    try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    groups = read_json(path)
     if not isinstance(groups, dict) or not groups:
         raise ValueError(f'{path} must hold {{"new part": ["old part", ...], ...}}.')
     for new, old in groups.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,6 @@ __all__ = [
     "open_onnx",
     "public_torchvision",
     "read_arrays",
-    "read_json",
     "read_state_dict",
 ]
 
@@ -49,14 +47,6 @@ def read_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
             return content if isinstance(content, np.ndarray) else dict(content)
     except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"Cannot read the arrays of {path}: {error}") from error
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError says that it is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ...files import read_json
 from ..inputs import Detections
-from ..resources import existing_file, read_arrays, read_json
+from ..resources import existing_file, read_arrays
 from . import (
     arrays,
     coco_results,

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..resources import existing_file, read_json
+from ...files import read_json
+from ..resources import existing_file
 
 __all__ = ["GraphModel", "read_weights"]
 
