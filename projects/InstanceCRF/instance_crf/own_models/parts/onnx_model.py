@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...files import read_json
 from ...taxonomies import PartTaxonomy, get_taxonomy
 from ..inputs import BACKGROUNDS, KINDS, PartScores, Source
-from ..resources import existing_file, open_onnx, read_json
+from ..resources import existing_file, open_onnx
 from ..tensors import as_tensor
 from .arrays import Given
 from .onnx_padding import explain_padding, with_explicit_padding
