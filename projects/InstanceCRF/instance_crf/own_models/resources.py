@@ -18,8 +18,8 @@ __all__ = [
     "choose_device",
     "existing_file",
     "fill",
+    "first_line",
     "from_pretrained",
-    "one_line",
     "open_onnx",
     "public_torchvision",
     "read_arrays",
@@ -60,11 +60,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.empty(0, device=chosen).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device is {str(chosen)!r}, which torch cannot use here ({one_line(error)})."
+            f"device is {str(chosen)!r}, which torch cannot use here ({first_line(error)})."
         ) from error
 
 
-def one_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error's message, after the error's type."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
@@ -115,7 +115,7 @@ def public_torchvision(name: str, weights: Any, options: Mapping[str, Any]) -> n
     except OSError as error:
         raise FileNotFoundError(
             f"The weights of torchvision's {name} are neither on this machine nor could they be "
-            f"downloaded from {weights.url} ({one_line(error)}). Download the file elsewhere and "
+            f"downloaded from {weights.url} ({first_line(error)}). Download the file elsewhere and "
             f"give it: torchvision:{name}:FILE."
         ) from error
 
@@ -133,7 +133,7 @@ def from_pretrained(factory: Any, name: str, **options: Any) -> Any:
         return factory.from_pretrained(str(folder) if folder.is_dir() else name, **options)
     except OSError as error:
         raise FileNotFoundError(
-            f"transformers cannot load {name} ({one_line(error)}). Without a connection to the "
+            f"transformers cannot load {name} ({first_line(error)}). Without a connection to the "
             "hub, give a folder, hf:FOLDER, that model.save_pretrained(FOLDER) and "
             "processor.save_pretrained(FOLDER) have written."
         ) from error
