@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..extras import require
+from ..weights_file import read_weights_file
 
 __all__ = [
     "choose_device",
@@ -76,22 +77,15 @@ def read_state_dict(name: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds something else.
+        ValueError: see :func:`..weights_file.read_weights_file`.
     """
     path = existing_file(name, "The file of weights")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling raises
-        raise ValueError(
-            f"{path} cannot be read as weights alone ({type(error).__name__}): save "
-            "model.state_dict()."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = read_weights_file(path)
+    except ValueError as error:
+        raise ValueError(f"{error} What is wanted is what model.state_dict() gives.") from None
+    if isinstance(content.get("model"), Mapping):
         content = content["model"]
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, not a state dict: save model.state_dict()."
-        )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
