@@ -20,7 +20,7 @@ from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["build_train_loader", "seed_generators", "start_at"]
+__all__ = ["build_train_loader", "seed_generators", "seed_step", "start_at"]
 
 _PICTURES, _STEPS, _ORDER = range(3)
 """What random numbers are for: they are not the same for the same place."""
