@@ -225,6 +225,7 @@ def test_what_is_typed_is_compared_with_the_data_set():
         ("MODEL.DETECTOR.CLASS_IDS", [4], "CLASS_IDS is .4..*synthetic_people_train"),
         ("MODEL.DETECTOR.CLASSES", ["dog"], "without 'person'.*synthetic_people_train"),
         ("DATASETS.TEST", ("no_such_set",), "no_such_set"),
+        ("DATASETS.TEST", ("cihp_val",), "7 by 'synthetic_people_train', but 20 by 'cihp_val'"),
     ]:
         with pytest.raises(ValueError, match=message):
             check_datasets(load_config(DEMO, [key, wrong]))

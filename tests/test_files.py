@@ -161,6 +161,29 @@ def test_whether_it_can_be_written_is_asked_before(tmp_path, full_disk):
     assert raised.value.filename == str(tmp_path / "new/file")
 
 
+def test_devices_and_pipes_are_written_themselves(tmp_path):
+    """As ``--json /dev/stdout`` of a root user."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for number, path in enumerate((pipe, link)):
+            check_writable(path)
+            with atomic_path(path) as name:
+                name.write_text(f"{number}")
+            assert os.read(reader, 10) == b"%d" % number
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and link.is_symlink() and len(os.listdir(tmp_path)) == 2
+    device = tmp_path / "full"
+    device.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="cannot be written: No space") as raised:  # noqa: SIM117
+        with atomic_path(device) as name:
+            name.write_text("1")
+    assert raised.value.filename == str(device) and device.is_symlink()
+
+
 def test_an_error_about_another_file_stays(tmp_path):
     with pytest.raises(FileNotFoundError) as raised, atomic_path(tmp_path / "file.txt"):
         open(tmp_path / "source")

@@ -41,6 +41,12 @@ def test_wrong_entries(tmp_path, changes, message):
         read(tmp_path, GOOD, GOOD | changes)
 
 
+@pytest.mark.parametrize("segmentation", [None, []])
+def test_a_box_without_a_mask(tmp_path, segmentation):
+    found = read(tmp_path, GOOD | {"segmentation": segmentation})["7"]
+    assert len(found) == 1 and "segmentation" not in found[0]
+
+
 def test_masks_that_do_not_fill_their_image(tmp_path):
     for counts, message in (([30], "its runs are 30 pixels"), ("junk", "its runs|are no run|cut")):
         segmentation = {"size": [5, 8], "counts": counts}

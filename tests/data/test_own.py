@@ -200,6 +200,16 @@ def test_on_purpose_or_without_sides(write_yaml, parts, pairs):
     assert read_part_yaml(write_yaml(**changes)).taxonomy.flip_pairs == ()
 
 
+def test_a_first_letter_may_be_chance(write_yaml):
+    """Lock and rock need no pairing where sides have other names; lleg and rleg beside larm do."""
+    sided = {"parts": ["left arm", "right arm", "lock", "rock"], "owners": None, "objects": None}
+    own = read_part_yaml(write_yaml(**sided, flip_pairs=[["left arm", "right arm"]]))
+    assert own.taxonomy.flip_pairs == ((1, 2),)
+    short = sided | {"parts": ["larm", "rarm", "lleg", "rleg"]}
+    with pytest.raises(ValueError, match="does not pair 'lleg' with 'rleg'"):
+        read_part_yaml(write_yaml(**short, flip_pairs=[["larm", "rarm"]]))
+
+
 def test_the_line_of_the_message_is_right(write_yaml):
     parts = ["left arm", "r_leg", "l_leg", "right arm", "x", "y"]
     changes = {"parts": parts, "owners": None, "objects": None}

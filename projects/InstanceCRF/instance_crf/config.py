@@ -379,9 +379,15 @@ def check_datasets(cfg: CN) -> None:
     Raises:
         ValueError: names the key, the data set and both values.
     """
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    for name in names:
         for key, wanted in _keys_that_follow(cfg, name).items():
             if _value(cfg, key) != wanted:
+                if name != names[0]:  # with which the key agrees
+                    raise ValueError(
+                        f"{key} is {_value(cfg, key)} by {names[0]!r}, but {wanted} by {name!r}: "
+                        "the data sets of one run must have the same parts and objects."
+                    )
                 raise ValueError(
                     f"{key} is {_value(cfg, key)}, but {name!r} has {wanted}: leave the key out, "
                     "it follows from the data set. A detector of more classes names them in "

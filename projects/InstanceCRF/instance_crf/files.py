@@ -136,6 +136,8 @@ def inside(folder: str | os.PathLike, name: object, where: str) -> Path:
 def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; it becomes ``path`` only if the block succeeds.
 
+    A device or a pipe, such as ``/dev/stdout``, is written itself: nothing may take its place.
+
     Args:
         path: the file to write; its folder is made.
         durable: on the disk before it gets its name, so that a power cut leaves the old file or
@@ -150,6 +152,9 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_special(path):
+            yield path
+            return
         descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
         os.close(descriptor)
         temporary = Path(name)
@@ -166,7 +171,7 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        if _is_of_writing(error, temporary):
+        if _is_of_writing(error, temporary or path):
             raise _cannot_write(error, path) from error
         raise
 
@@ -199,6 +204,8 @@ def check_writable(path: str | os.PathLike | None, *, folder: bool = False) -> N
     try:
         if not folder and path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not folder and _is_special(path):
+            return
         there = next(each for each in (place, *place.parents) if os.path.lexists(each))
         with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=there) as file:
             file.write(bytes(4096))
@@ -206,10 +213,16 @@ def check_writable(path: str | os.PathLike | None, *, folder: bool = False) -> N
         raise _cannot_write(error, path) from error
 
 
-def _is_of_writing(error: BaseException, temporary: Path | None) -> bool:
+def _is_special(path: Path) -> bool:
+    """Whether it is a device or a pipe, also through a link, and be it a link to a file today."""
+    of_system = path.absolute().parent == Path("/dev")
+    return path.exists() and not path.is_dir() and (of_system or not path.is_file())
+
+
+def _is_of_writing(error: BaseException, written: Path) -> bool:
     """Whether it is the system's, about the file that is written; Pillow's of that has no number,
     and so has no file."""
-    if not isinstance(error, OSError) or error.filename not in (None, str(temporary)):
+    if not isinstance(error, OSError) or error.filename not in (None, str(written)):
         return False
     return bool(error.errno) or type(error) is OSError
 

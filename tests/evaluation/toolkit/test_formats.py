@@ -456,6 +456,19 @@ def test_cocos_own_evaluation_gives_our_coco_ap(tmp_path, pairs):
         assert expected[task]["APr_vol"] == pytest.approx(100 * precision[precision > -1].mean())
 
 
+@pytest.mark.parametrize(
+    ("categories", "words"),
+    [
+        ([], "name the taxonomy"),
+        ([{"id": 0, "name": "background"}, {"id": 1, "name": "head"}], "'background' is no part"),
+        ([{"id": 1, "name": "head"}, {"id": 3, "name": "leg"}], r"\[1, 3\]; expected 1, 2, 3"),
+    ],
+)
+def test_categories_that_make_no_taxonomy(tmp_path, categories, words):
+    with pytest.raises(ValueError, match=words):
+        taxonomy_of_categories(categories, tmp_path)
+
+
 def test_panoptic_json_is_cocos(tmp_path, pairs):
     """Ids are colours, areas and boxes those of the pixels, and nothing is void but ignored."""
     export("panoptic", tmp_path, pairs)

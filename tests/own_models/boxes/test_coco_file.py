@@ -40,6 +40,19 @@ def test_ids_that_are_names(image_id, tmp_path):
     assert len(source(PIXELS, tmp_path / "photos" / "a.jpg")) == 2
 
 
+def test_empty_lists_are_no_masks(tmp_path):
+    value = [entry("a", segmentation=[]), entry("a", segmentation=None)]
+    found = load_detector(write(tmp_path / "r.json", value), class_names=PERSON)(PIXELS, "a.jpg")
+    assert len(found) == 2 and found.masks is None
+
+
+@pytest.mark.parametrize("value", [[], [entry("a", iscrowd=1)], {"images": [], "annotations": []}])
+def test_files_without_detections(tmp_path, value):
+    source = load_detector(write(tmp_path / "r.json", value), class_names=PERSON)
+    with pytest.raises(ValueError, match=r"r\.json has no detections of any image"):
+        source(PIXELS, tmp_path / "a.jpg")
+
+
 def test_ids_that_are_numbers(tmp_path):
     source = load_detector(write(tmp_path / "r.json", [entry(139)]), class_names=PERSON)
     for name in ("000000000139.jpg", "139.png"):

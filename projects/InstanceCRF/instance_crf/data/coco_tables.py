@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..entries import as_kind, as_name, as_whole, refuse_repeated, require_keys
+from ..taxonomies.names import is_background
 from ..taxonomies.schema import PartTaxonomy
 from .coco_masks import as_image_size
 
@@ -91,10 +92,15 @@ def taxonomy_of_categories(categories: list[dict], path: Path) -> PartTaxonomy:
         ValueError: ids that are not 1..P, or names that make no taxonomy.
     """
     rows = [c for c in categories if c.get("isthing", 1) or c["name"] != BACKGROUND_NAME]
+    if not rows:
+        raise ValueError(f"{path} has no categories of parts; name the taxonomy (--taxonomy).")
     rows.sort(key=lambda c: c["id"])
     if [c["id"] for c in rows] != list(range(1, len(rows) + 1)):
+        background = [c["name"] for c in rows if is_background(c["name"])]
+        hint = f" {background[0]!r} is no part: leave it out." if background else ""
         raise ValueError(
-            f"{path}: category ids {[c['id'] for c in rows]}; expected 1..{len(rows)}, one a part."
+            f"{path}: category ids {[c['id'] for c in rows]}; expected 1, 2, 3, ..., one a part."
+            f"{hint}"
         )
     objects = list(dict.fromkeys(c.get("supercategory") or "person" for c in rows))
     try:

@@ -112,7 +112,7 @@ def decode_mask(segmentation: dict, source: str) -> np.ndarray:
 def _masks_of(entry: dict, source: str) -> dict:
     """``{"segmentation": run lengths}``, or nothing if the entry has none."""
     segmentation = entry.get("segmentation")
-    if segmentation is None:
+    if segmentation is None or segmentation == []:  # as data sets of boxes have it
         return {}
     size = segmentation.get("size") if isinstance(segmentation, dict) else None
     if not isinstance(size, list) or len(size) != 2 or "counts" not in segmentation:

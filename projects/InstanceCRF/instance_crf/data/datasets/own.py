@@ -24,7 +24,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ...files import read_yaml
-from ...taxonomies.names import has_side, is_background, mirror_pairs, name_key
+from ...taxonomies.names import has_side, is_background, mirror_pairs, name_key, plain_name
 from ...taxonomies.schema import PartTaxonomy
 from .canonical import (
     IMAGE_SUFFIXES,
@@ -236,6 +236,8 @@ def _flip_pairs(pairs, parts: list[str]) -> tuple[tuple[int, int], ...]:
     for name in (name for pair in pairs for name in pair):
         if name not in parts:
             raise ValueError(f"'flip_pairs' names {name!r}, which is not in 'parts'.")
+    if not any(map(_in_first_letter, pairs)):  # "lock" and "rock" are no sides where others are
+        by_name = [pair for pair in by_name if not _in_first_letter(pair)]
     given = [frozenset(pair) for pair in pairs]
     missing = [pair for pair in by_name if frozenset(pair) not in given]
     if pairs and missing:
@@ -246,6 +248,12 @@ def _flip_pairs(pairs, parts: list[str]) -> tuple[tuple[int, int], ...]:
             f"picture they would be learned on the wrong side. Write {_line([*by_name, *others])}."
         )
     return tuple((parts.index(one) + 1, parts.index(other) + 1) for one, other in pairs)
+
+
+def _in_first_letter(pair: Sequence[str]) -> bool:
+    """Whether two names differ in their first letter alone, as larm and rarm."""
+    one, other = map(plain_name, pair)
+    return one[1:] == other[1:] and one[1:2] != " "
 
 
 def _line(pairs: Iterable[Sequence[str]]) -> str:

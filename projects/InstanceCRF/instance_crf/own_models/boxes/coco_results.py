@@ -63,7 +63,9 @@ def read(value: Sequence[Mapping], size: tuple[int, int], class_names) -> Detect
 
 
 def _all_have(entries: Sequence[Mapping], key: str) -> bool:
-    having = sum(entry.get(key) is not None for entry in entries)
+    values = [entry.get(key) for entry in entries]
+    # Data sets of boxes often have an empty list in the place of a mask.
+    having = sum(v is not None and not (isinstance(v, list) and not v) for v in values)
     if having not in (0, len(entries)):
         raise ValueError(
             f"{having} of {len(entries)} results have a {key}; all must have one, or none."

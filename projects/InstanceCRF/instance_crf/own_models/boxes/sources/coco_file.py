@@ -58,7 +58,9 @@ class _CocoFile(Source):
         image_id = self.names.find(path, self.file)
         if image_id is not None:
             return image_id
-        listed = ", ".join(list(self.names.ids)[:3]) or "nothing"
+        if not self.names.ids:
+            raise ValueError(f"{self.file} has no detections of any image (crowds are left out).")
+        listed = ", ".join(list(self.names.ids)[:3])
         if self.complete:
             raise ValueError(f"{self.file} has no image {path.name}; it has {listed}, ...")
         if path.parent not in self._known_folders:
