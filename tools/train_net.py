@@ -36,6 +36,7 @@ from instance_crf.config import load_config
 from instance_crf.config_check import check_config, check_run
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.data.order import build_train_loader, start_at
+from instance_crf.data.parallel import end_loading_with_parent
 from instance_crf.distributed import create_ddp_model, launch_processes
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
@@ -86,7 +87,9 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
         mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=dataset_name)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        end_loading_with_parent(loader)
+        return loader
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:

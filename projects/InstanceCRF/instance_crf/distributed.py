@@ -12,6 +12,7 @@ from detectron2.engine import launch
 from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from .data.parallel import end_with_parent
 from .program import USER_ERRORS, one_line
 
 __all__ = ["create_ddp_model", "launch_processes"]
@@ -58,6 +59,7 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
 
 
 def _worker(main: Callable, args: argparse.Namespace) -> None:
+    end_with_parent()
     try:
         main(args)
     except USER_ERRORS as error:  # of an exception, only its traceback reaches the parent
