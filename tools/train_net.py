@@ -218,6 +218,7 @@ def main(args: argparse.Namespace) -> dict | None:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = default_argument_parser()
     parser.description = "Train a model, or evaluate one."
+    parser.set_defaults(dist_url="auto")  # Detectron2's is one port, for one run at a time
     args = parser.parse_args(argv)
     if not args.config_file:
         parser.error("--config-file is missing")
@@ -225,6 +226,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--num-gpus is {args.num_gpus} and --num-machines {args.num_machines}")
     if not 0 <= args.machine_rank < args.num_machines:
         parser.error(f"--machine-rank is {args.machine_rank} of {args.num_machines} machines")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--dist-url is missing: tcp://HOST:PORT of the first machine")
     return args
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,6 +120,16 @@ def test_what_a_process_refuses_is_one_line(command, tmp_path):
     assert done.returncode == 1
     assert [x for x in done.stderr.splitlines() if "0000001.png" in x][-1].startswith("error: ")
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_one_line(command, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        flags = ["--num-gpus", "2", "--dist-url", url]
+        done = command(flags, *SAME, "OUTPUT_DIR", tmp_path / "run")
+    assert done.returncode == 1 and "Traceback" not in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith(f"error: --dist-url is {url}, whose port is in")
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
 
     Raises:
         ChildProcessError: a process was killed.
-        ValueError: more processes than GPUs; or a process met an error of the user's.
+        ValueError: more processes than GPUs; a port that is taken; or a process met an error of
+            the user's.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else Detectron2 takes NCCL, which needs GPUs
@@ -50,6 +51,11 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
             args=(main, args),
         )
     except ProcessRaisedException as error:
+        if "EADDRINUSE" in str(error):
+            raise ValueError(
+                f"--dist-url is {args.dist_url}, whose port is in use, maybe by another run: take "
+                "another port."
+            ) from None
         _, mark, text = str(error).rstrip().rpartition(f"{_UserError.__name__}: ")
         if not mark or "\n" in text:
             raise
