@@ -20,7 +20,7 @@ from instance_crf.data.preparation.conversion import (
     write_taxonomy,
 )
 from instance_crf.data.preparation.verification import verify_split
-from instance_crf.files import atomic_path, lock_folder, remove_temporaries
+from instance_crf.files import lock_folder, read_text, remove_temporaries, write_text
 from instance_crf.program import run_program
 
 
@@ -31,13 +31,12 @@ def place_list(root: Path, split: str) -> None:
     if target.is_file():
         return
     elsewhere = root / target.name
-    with atomic_path(target) as temporary:
-        if elsewhere.is_file():
-            temporary.write_bytes(elsewhere.read_bytes())
-        else:
-            ids = sorted(files_by_stem(folder / "Images", (".jpg",)))
-            temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
-            print(f"{target} was missing; it lists the {len(ids)} photos now.")
+    if elsewhere.is_file():
+        write_text(target, read_text(elsewhere))
+        return
+    ids = sorted(files_by_stem(folder / "Images", (".jpg",)))
+    write_text(target, "".join(f"{i}\n" for i in ids))
+    print(f"{target} was missing; it lists the {len(ids)} photos now.")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,7 +32,7 @@ from instance_crf.data.preparation.conversion import (
     prepare_split,
     require_folder,
 )
-from instance_crf.files import atomic_path, read_yaml
+from instance_crf.files import read_yaml, write_text
 from instance_crf.program import run_program
 from instance_crf.taxonomies.schema import PartTaxonomy
 
@@ -151,8 +151,7 @@ def write_part_yaml(root: Path, taxonomy: PartTaxonomy) -> None:
         },
     }
     path = root / f"{root.name}.yaml"
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
     print(f"Train with DATASETS.PART_YAML {path}")
 
 

@@ -18,7 +18,6 @@ one that was interrupted goes on where it stopped. One process at a time writes 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from functools import partial
@@ -35,7 +34,14 @@ from instance_crf.data.preparation.conversion import (
     write_taxonomy,
 )
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
-from instance_crf.files import atomic_path, lock_folder, read_json, remove_temporaries
+from instance_crf.files import (
+    atomic_path,
+    lock_folder,
+    read_json,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
 from instance_crf.program import run_program
 
 VERSION = 2
@@ -109,8 +115,7 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
         if _read_parameters(unfinished) != parameters:
             if unfinished.exists():
                 remove_folder(unfinished)
-            with atomic_path(unfinished / "dataset.json") as temporary:
-                temporary.write_text(json.dumps(parameters, indent=2) + "\n")
+            write_json(unfinished / "dataset.json", parameters)
         for split, folder in SPLIT_FOLDERS.items():
             write_split(unfinished / folder, split, parameters, workers)
         write_taxonomy(unfinished, TAXONOMY)
@@ -137,8 +142,7 @@ def write_split(folder: Path, split: str, parameters: dict, workers: int | None)
         processes=True,
     )
     ids = "".join(f"{picture_id(index)}\n" for index in range(count))
-    with atomic_path(folder / f"{split}_id.txt") as temporary:
-        temporary.write_text(ids)
+    write_text(folder / f"{split}_id.txt", ids)
 
 
 def write_picture(people: SyntheticPeople, folder: Path, index: int) -> None:

@@ -31,7 +31,7 @@ from instance_crf.data.preparation.conversion import (
     prepare_split,
     require_folder,
 )
-from instance_crf.files import atomic_path
+from instance_crf.files import write_text
 from instance_crf.program import run_program
 
 PERSON = VOC_TAXONOMY.part_id("person")
@@ -86,8 +86,7 @@ def write_boxes_list(voc: Path, exclude: list[Path], force: bool) -> None:
             )
         print(f"{target} is there already; --force writes it again.")
         return
-    with atomic_path(target) as temporary:
-        temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+    write_text(target, "".join(f"{i}\n" for i in ids))
     print(f"{target}: {len(ids)} images.")
 
 

@@ -1,5 +1,6 @@
 """Shared by all tests: one seed for each test, few threads, Triton's interpreter without a GPU."""
 
+import logging
 import os
 import random
 import subprocess
@@ -30,6 +31,16 @@ def _seed():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loggers():
+    """Detectron2's setup_logger, in whatever test, does not keep records from the next ones."""
+    loggers = [logging.getLogger(name) for name in ("instance_crf", "detectron2", "fvcore")]
+    before = [(each.level, each.propagate, each.handlers[:]) for each in loggers]
+    yield
+    for each, (level, each.propagate, each.handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from instance_crf.entries import (
     MAX_ID,
     as_finite,
-    as_flag,
     as_kind,
     as_name,
     as_whole,
+    is_crowd,
     refuse_repeated,
     require_keys,
 )
@@ -20,7 +20,8 @@ def test_good_values():
     assert as_whole(3, "f") == 3 and as_whole(MAX_ID, "f") == MAX_ID
     assert isinstance(as_whole(3.0, "f"), int) and as_whole(0, "f", 0) == 0
     assert as_finite(-2, "f") == -2.0 and isinstance(as_finite(1, "f"), float)
-    assert as_flag(True, "f") and as_flag(1, "f") and not as_flag(0, "f")
+    assert is_crowd({"iscrowd": True}, "f") and is_crowd({"iscrowd": 1}, "f")
+    assert not is_crowd({"iscrowd": 0}, "f") and not is_crowd({}, "f")
     assert as_name("a", "f") == "a" and as_name(7, "f") == "7"
     assert as_kind([1], list, "f") == [1]
     require_keys({"id": None, "x": 1}, ("id",), "f")
@@ -39,7 +40,6 @@ def test_no_ids(value):
     ("check", "values"),
     [
         (as_finite, [math.nan, math.inf, 10**400, None, "0.5", True, [0.5]]),
-        (as_flag, [2, -1, None, "0", [], math.nan]),
         (as_name, [None, 1.5, True, [], {}, ""]),
     ],
 )
@@ -47,6 +47,12 @@ def test_other_values(check, values):
     for value in values:
         with pytest.raises(ValueError, match=r"^f\.json: key must be .*got "):
             check(value, "f.json: key")
+
+
+@pytest.mark.parametrize("value", [2, -1, None, "0", [], math.nan])
+def test_no_crowds(value):
+    with pytest.raises(ValueError, match=r"^f\.json: iscrowd must be 0 or 1, got "):
+        is_crowd({"iscrowd": value}, "f.json")
 
 
 def test_other_kinds():

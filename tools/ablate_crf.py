@@ -18,7 +18,6 @@ the joint form, paired by seed.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ from instance_crf.config import load_config
 from instance_crf.crf.potentials import CUES
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator
-from instance_crf.files import atomic_path, read_json
+from instance_crf.files import read_json, write_json
 from instance_crf.modeling import build_instance_crf_head
 from instance_crf.program import run_program
 
@@ -301,8 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                             weights = stage / "model_final.pth"
                             cache[source] = collect(cfg, weights, split, row.model_opts)
                         results[key] = evaluate(row, cfg, *cache[source], split)
-                        with atomic_path(file) as temporary:
-                            temporary.write_text(json.dumps(results, indent=1) + "\n")
+                        write_json(file, results, indent=1)
                     progress.update()
     print_tables(results, rows, args.seeds)
     return 0

@@ -35,7 +35,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import os
 import platform
 import sys
@@ -55,7 +54,7 @@ from instance_crf.crf.potentials import box_term, global_term, unary_energy
 from instance_crf.data.image_io import read_image
 from instance_crf.data.synthetic import SyntheticPeople
 from instance_crf.evaluation.toolkit.photographs import REGION_OF_PART, REGIONS
-from instance_crf.files import atomic_path, check_writable, read_json
+from instance_crf.files import check_writable, read_json, write_json
 from instance_crf.program import run_program
 
 try:
@@ -511,8 +510,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.threads} threads for ours, {args.repeats} repetitions, {source}")
     print_table(results)
     if args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(results, indent=1))
+        write_json(args.json, results, indent=1)
     return 0
 
 

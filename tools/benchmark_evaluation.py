@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw
 from instance_crf.data.parallel import parallel_map
 from instance_crf.evaluation import Parsing
 from instance_crf.evaluation.toolkit.export import make_writer
-from instance_crf.evaluation.toolkit.formats.base import write_png, write_text
+from instance_crf.evaluation.toolkit.formats.base import write_png
 from instance_crf.evaluation.toolkit.taxonomies import find_taxonomy
-from instance_crf.files import check_writable, read_json
+from instance_crf.files import check_writable, read_json, write_json
 from instance_crf.program import run_program
 
 # (part of CIHP, centre x and y, half width and height), in units of the person's height.
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measurement = measure(args)
     print(json.dumps(measurement, indent=2))
     if args.json:
-        write_text(args.json, json.dumps(measurement, indent=2))
+        write_json(args.json, measurement)
     return 0
 
 
@@ -84,7 +84,7 @@ def generate(args: argparse.Namespace) -> None:
         shutil.rmtree(args.folder / name, ignore_errors=True)
     work = partial(write_image, args.folder, args.size, args.people)
     parallel_map(work, range(args.images), description="Generating", processes=True)
-    write_text(stamp, json.dumps(wanted))
+    write_json(stamp, wanted)
 
 
 def write_image(folder: Path, size: int, people: int, index: int) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ import torch
 from tqdm import tqdm
 
 from instance_crf.data.synthetic import TAXONOMY, SyntheticPeople
-from instance_crf.files import atomic_path, check_writable
+from instance_crf.files import check_writable, write_json
 from instance_crf.own_models import parse
 from instance_crf.own_models.join import Join
 from instance_crf.program import run_program
@@ -254,8 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"borders, {name:9} right part {row['part']:.1f} %, right person {row['person']:.1f} %"
         )
     if args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(results, indent=2))
+        write_json(args.json, results)
     return 0
 
 

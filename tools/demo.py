@@ -35,13 +35,12 @@ from instance_crf.config import check_datasets, load_config
 from instance_crf.data.find_images import check_result_names, find_images
 from instance_crf.data.image_io import read_image
 from instance_crf.data.parallel import print_beside_bar
-from instance_crf.files import check_writable
+from instance_crf.files import check_writable, write_json
 from instance_crf.own_models.batch import describe_error
 from instance_crf.predictor import PartInstancePredictor
 from instance_crf.program import run_program
 from instance_crf.results.files import (
     describe,
-    write_json,
     write_objects,
     write_parts,
     write_picture,

@@ -32,7 +32,6 @@ photographs, paired, of the difference to the nearest box centre with the same b
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ from instance_crf.evaluation.toolkit.photographs import (
     find_photographs,
     read_photograph,
 )
-from instance_crf.files import atomic_path, check_writable
+from instance_crf.files import check_writable, write_json
 from instance_crf.own_models.rules import (
     NEAREST,
     SIMPLE_RULES,
@@ -342,9 +341,8 @@ def run(args: argparse.Namespace) -> list[dict]:
     print(f"{len(photographs)} photographs, {people} people, working size {args.side}, percent")
     print("\n".join(format_tables(rows, results)))
     if args.output:
-        with atomic_path(args.output / "results.json") as temporary:
-            content = {"photographs": len(photographs), "people": people, "side": args.side}
-            temporary.write_text(json.dumps({**content, "rows": results}, indent=2))
+        content = {"photographs": len(photographs), "people": people, "side": args.side}
+        write_json(args.output / "results.json", {**content, "rows": results})
     if args.pictures:
         contested = np.array([each.contested for each in counts[0]])
         order = np.argsort(-contested, kind="stable")[: args.pictures]

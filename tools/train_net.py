@@ -8,11 +8,9 @@ python tools/train_net.py [--num-gpus N] [--resume] [--eval-only]
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
-import tempfile
 import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -41,7 +39,13 @@ from instance_crf.distributed import create_ddp_model, launch_processes
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 from instance_crf.evaluation.toolkit.pictures import PartInstancePictures
-from instance_crf.files import atomic_path, lock_folder, remove_temporaries
+from instance_crf.files import (
+    check_writable,
+    lock_folder,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
 from instance_crf.hooks import CountPlaces, SeedSteps
 from instance_crf.program import run_program
 from instance_crf.solver import build_optimizer
@@ -125,8 +129,7 @@ class Trainer(DefaultTrainer):
         """Evaluate, and leave the numbers in ``OUTPUT_DIR/results.json``."""
         results = super().test(cfg, model, evaluators)
         if results and comm.is_main_process():
-            with atomic_path(os.path.join(cfg.OUTPUT_DIR, "results.json")) as path:
-                path.write_text(json.dumps(without_nan(results), indent=2) + "\n")
+            write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), without_nan(results))
         return results
 
 
@@ -153,19 +156,10 @@ def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 
-def check_disk(cfg: CfgNode) -> None:
-    """Whether OUTPUT_DIR can be written to, a full disk included, before the long work."""
-    with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR) as file:
-        file.write(cfg.dump().encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def save_config(cfg: CfgNode, folder: str) -> None:
     """Leave the config beside what it makes, once it is known to work."""
     if comm.is_main_process():
-        with atomic_path(os.path.join(folder, "config.yaml"), durable=True) as path:
-            path.write_text(cfg.dump(), encoding="utf-8")
+        write_text(os.path.join(folder, "config.yaml"), cfg.dump(), durable=True)
 
 
 def check_test_sets(cfg: CfgNode) -> None:
@@ -205,7 +199,7 @@ def main(args: argparse.Namespace) -> dict | None:
     try:
         with keep:
             if comm.is_main_process():
-                check_disk(cfg)
+                check_writable(cfg.OUTPUT_DIR, folder=True)
             comm.synchronize()
             start_log(cfg, args)
             return evaluate(cfg, args) if args.eval_only else train(cfg, args)

@@ -39,7 +39,7 @@ from transformers import (
 
 from instance_crf.data.label_io import write_object_map, write_part_map
 from instance_crf.data.synthetic import SPLITS, TAXONOMY, SyntheticPeople, SyntheticSample
-from instance_crf.files import atomic_path
+from instance_crf.files import atomic_path, write_json
 from instance_crf.program import run_program
 
 DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -200,8 +200,7 @@ def write_photos(samples: Sequence[SyntheticSample], output: Path) -> None:
             Image.fromarray(sample.image).save(temporary)
         write_part_map(output / "truth/Category_ids" / name, sample.part_map)
         write_object_map(output / "truth/Human_ids" / name, sample.object_map)
-    with atomic_path(output / "truth/taxonomy.json") as temporary:
-        temporary.write_text(json.dumps(TAXONOMY.to_dict(), indent=2))
+    write_json(output / "truth/taxonomy.json", TAXONOMY.to_dict())
 
 
 def commands(output: Path, size: int) -> list[str]:

@@ -52,8 +52,6 @@ def install(monkeypatch):
     """Puts a fake in the place of the numba backend, which nobody has tried yet."""
     monkeypatch.setattr(engine, "_works", {})
     monkeypatch.setattr(engine, "_asked", set())
-    # Detectron2 keeps the package's records from caplog once it has set up the logger.
-    monkeypatch.setattr(engine, "logger", logging.getLogger("test_engine"))
     load = engine._load
 
     def install(fake):

@@ -193,12 +193,7 @@ def test_ids_that_mean_something_else_are_refused(root):
         load_canonical(root, "train", TWO_PARTS)
 
 
-def test_read_only_folder(root, caplog, monkeypatch):
-    from instance_crf.data.datasets import index
-
-    def refuse(path):
-        raise PermissionError(f"read-only: {path}")
-
-    monkeypatch.setattr(index, "atomic_path", refuse)
+def test_an_index_that_cannot_be_kept_is_told(root, caplog):
+    (root / "Training/index.json").mkdir()
     assert len(load_canonical(root, "train", TWO_PARTS)) == 2
-    assert "read-only" in caplog.text
+    assert "Cannot keep the index" in caplog.text and "cannot be written" in caplog.text

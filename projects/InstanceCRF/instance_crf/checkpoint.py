@@ -16,7 +16,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import MetadataCatalog
 from torch import nn
 
-from .files import atomic_path, inside, read_text
+from .files import atomic_path, inside, read_text, write_text
+from .program import first_of
 from .weights_file import is_whole, read_weights_file
 
 __all__ = ["Checkpointer", "load_weights", "part_names_of"]
@@ -24,7 +25,6 @@ __all__ = ["Checkpointer", "load_weights", "part_names_of"]
 logger = logging.getLogger(__name__)
 
 _LAST = "last_checkpoint"
-_SHOWN = 5
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -84,8 +84,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """See Detectron2."""
-        with atomic_path(Path(self.save_dir, _LAST), durable=True) as path:
-            path.write_text(last_filename_basename)
+        write_text(Path(self.save_dir, _LAST), last_filename_basename, durable=True)
 
     def get_checkpoint_file(self) -> str:
         """The checkpoint to resume from; "" if the folder has none.
@@ -229,7 +228,7 @@ class Checkpointer(DetectionCheckpointer):
             if lines:
                 raise ValueError(
                     f"{self._file} was written by a run of another model, so --resume cannot go on "
-                    f"from it: {_shown(lines)}. Take that run's config; or leave --resume out, "
+                    f"from it: {first_of(lines)}. Take that run's config; or leave --resume out, "
                     "with another OUTPUT_DIR, and name the file as MODEL.WEIGHTS."
                 )
         elif self.strict:
@@ -237,10 +236,10 @@ class Checkpointer(DetectionCheckpointer):
                 lines += [f"{key}: not in the model" for key in unknown]
                 raise ValueError(
                     f"{self._file} does not have the weights of the model as the config describes "
-                    f"them; is it another model's? {_shown(lines)}."
+                    f"them; is it another model's? {first_of(lines)}."
                 )
             if unknown:
-                logger.warning("%s: not used by the model: %s.", self._file, _shown(unknown))
+                logger.warning("%s: not used by the model: %s.", self._file, first_of(unknown))
         else:
             self._check_start(shapes, wrong, missing)
             self._tell_start(wrong, missing, unknown)
@@ -256,14 +255,14 @@ class Checkpointer(DetectionCheckpointer):
             lines = [*wrong, *(f"{name}: not in the file" for name in missing)]
             raise ValueError(
                 f"{self._file} has none of the model's weights; is it another model's? "
-                f"{_shown(lines)}. To train from nothing: MODEL.WEIGHTS ''."
+                f"{first_of(lines)}. To train from nothing: MODEL.WEIGHTS ''."
             )
         other = [line for line, (theirs, ours) in zip(wrong, shapes.values(), strict=True)
                  if theirs[1:] != ours[1:]]  # fmt: skip
         if other:
             raise ValueError(
                 f"{self._file} is of a model with other layers, which would start anew: "
-                f"{_shown(other)}. Take its config's sizes, or other weights."
+                f"{first_of(other)}. Take its config's sizes, or other weights."
             )
 
     def _tell_start(self, wrong: list[str], missing: list[str], unknown: list[str]) -> None:
@@ -274,11 +273,11 @@ class Checkpointer(DetectionCheckpointer):
         parts = ", ".join(f"{part} {count - lost[part]} of {count}" for part, count in own.items())
         logger.info("Weights from %s: %s.", self._file, parts)
         if wrong:
-            logger.warning("Of another number of outputs, so they start anew: %s.", _shown(wrong))
+            logger.warning("Of another number of outputs, so they start anew: %s.", first_of(wrong))
         if missing:
-            logger.warning("Not in the file, so they start anew: %s.", _shown(missing))
+            logger.warning("Not in the file, so they start anew: %s.", first_of(missing))
         if unknown:
-            logger.warning("In the file, but not in the model: %s.", _shown(unknown))
+            logger.warning("In the file, but not in the model: %s.", first_of(unknown))
 
 
 def load_weights(model: nn.Module, file_name: str, part_names: Sequence[str] | None = None) -> None:
@@ -323,9 +322,3 @@ def _instead(path: Path, *, resuming: bool) -> str:
         return f" {path.parent} has no other: to begin anew, leave --resume out."
     how = f"To go on from {newest.name}: echo {newest.name} > {path.parent / _LAST}"
     return f" {how}, then --resume; to begin anew, leave --resume out."
-
-
-def _shown(lines: list[str]) -> str:
-    """The first lines of many, in one."""
-    more = len(lines) - _SHOWN
-    return "; ".join(lines[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

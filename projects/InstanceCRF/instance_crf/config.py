@@ -132,7 +132,8 @@ def _choose_device(cfg: CN) -> None:
         logger.warning("There is no GPU here: MODEL.DEVICE %s becomes cpu.", name)
         cfg.MODEL.DEVICE = "cpu"
     elif (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"MODEL.DEVICE is {name!r}, but there are {torch.cuda.device_count()}.")
+        found = torch.cuda.device_count()
+        raise ValueError(f"MODEL.DEVICE is {name!r}, but the number of GPUs is {found}.")
 
 
 def _name_folders(cfg: CN) -> None:

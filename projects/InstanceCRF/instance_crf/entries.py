@@ -9,9 +9,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "KINDS",
     "MAX_ID",
     "as_finite",
-    "as_flag",
     "as_kind",
     "as_name",
     "as_whole",
@@ -23,7 +23,8 @@ __all__ = [
 MAX_ID = 2**31 - 1
 """The largest id of an object: what maps in memory hold, int32."""
 
-_KINDS = {dict: "an object {...}", list: "a list [...]", str: "a text"}
+KINDS = {dict: "an object {...}", list: "a list [...]", str: "a text"}
+"""What JSON calls them."""
 
 
 def as_whole(value: object, where: str, low: int = 1, high: int = MAX_ID) -> int:
@@ -51,24 +52,16 @@ def as_finite(value: object, where: str) -> float:
     return float(value)
 
 
-def as_flag(value: object, where: str) -> bool:
-    """0, 1, false or true.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if value not in (0, 1):  # which texts are not, and numbers of NumPy are
-        raise ValueError(f"{where} must be 0 or 1, got {value!r:.60}.")
-    return bool(value)
-
-
 def is_crowd(annotation: Mapping, source: object) -> bool:
     """Whether an annotation is of a crowd, by its ``iscrowd``, which may be left out.
 
     Raises:
         ValueError: it is neither 0 nor 1; begins with ``source``.
     """
-    return as_flag(annotation.get("iscrowd", 0), f"{source}: iscrowd")
+    value = annotation.get("iscrowd", 0)
+    if value not in (0, 1):  # which texts are not, and numbers of NumPy are
+        raise ValueError(f"{source}: iscrowd must be 0 or 1, got {value!r:.60}.")
+    return bool(value)
 
 
 def as_name(value: object, where: str) -> str:
@@ -89,7 +82,7 @@ def as_kind(value: object, kind: type, where: str) -> Any:
         ValueError: it is not.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{where} must be {_KINDS[kind]}, got {value!r:.60}.")
+        raise ValueError(f"{where} must be {KINDS[kind]}, got {value!r:.60}.")
     return value
 
 

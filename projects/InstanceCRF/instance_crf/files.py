@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .entries import KINDS
+
 try:
     import fcntl
 except ImportError:  # Windows: no lock there
@@ -29,6 +31,8 @@ __all__ = [
     "read_text",
     "read_yaml",
     "remove_temporaries",
+    "write_json",
+    "write_text",
 ]
 
 _TEMPORARY = ".tmp_"
@@ -74,12 +78,9 @@ def read_json(path: str | os.PathLike, kind: type | None = None) -> Any:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} is not JSON: {reason}") from None
     if kind is not None and not isinstance(content, kind):
-        wanted, got = _JSON_NAMES[kind], _JSON_NAMES.get(type(content), repr(content))
+        wanted, got = KINDS[kind], KINDS.get(type(content), repr(content))
         raise ValueError(f"{path} must hold {wanted}, but holds {got}.")
     return content
-
-
-_JSON_NAMES = {dict: "an object {...}", list: "a list [...]", str: "a text"}
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
@@ -168,6 +169,17 @@ def atomic_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[P
         if _is_of_writing(error, temporary):
             raise _cannot_write(error, path) from error
         raise
+
+
+def write_text(path: str | os.PathLike, text: str, *, durable: bool = False) -> None:
+    """Write a text file in UTF-8, whole or not at all; see :func:`atomic_path`."""
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file, with a line's end at the end, whole or not at all."""
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def check_writable(path: str | os.PathLike | None, *, folder: bool = False) -> None:

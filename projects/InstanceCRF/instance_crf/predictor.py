@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 from . import register
-from .checkpoint import load_weights
+from .checkpoint import load_weights, part_names_of
 from .own_models.images import is_image, read_picture
 from .taxonomies.schema import PartTaxonomy
 
@@ -87,8 +87,7 @@ class PartInstancePredictor:
         names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
         taxonomy = MetadataCatalog.get(names[0]).get("taxonomy") if names else None
         model = build_model(cfg)
-        part_names = None if taxonomy is None else taxonomy.part_names
-        load_weights(model, cfg.MODEL.WEIGHTS, part_names)
+        load_weights(model, cfg.MODEL.WEIGHTS, part_names_of(names))
         return {
             "model": model,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,

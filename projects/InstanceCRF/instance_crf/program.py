@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["USER_ERRORS", "one_line", "run_program"]
+__all__ = ["USER_ERRORS", "first_of", "one_line", "run_program"]
 
 USER_ERRORS = (OSError, ImportError, ValueError)
 """Errors about what the user gave."""
@@ -36,6 +36,12 @@ def run_program(main: Callable[[], int | None]) -> int:
 def one_line(error: Exception) -> str:
     """The error's message in one line; a system's own begins with the file."""
     return " ".join(map(str.strip, _text(error).splitlines()))
+
+
+def first_of(lines: Sequence[str], most: int = 5) -> str:
+    """The first of many lines in one, and how many more there are."""
+    more = len(lines) - most
+    return "; ".join(lines[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _text(error: Exception) -> str:

@@ -11,6 +11,8 @@ from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
+from .program import first_of
+
 __all__ = ["OPTIMIZERS", "build_optimizer"]
 
 logger = logging.getLogger(__name__)
@@ -20,7 +22,6 @@ _NAMES = "parameter_names"
 _HOW = ("fused", "foreach", "capturable", "differentiable")
 """How an optimizer computes, not what: of this machine and version, not of the checkpoint."""
 _SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas")
-_SHOWN = 5
 
 
 def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
@@ -144,10 +145,9 @@ def _check_state(
 
 
 def _refuse(lines: list[str]) -> None:
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise ValueError(
         "The optimizer's state in the checkpoint is not of the parameters that learn here: "
-        f"{'; '.join(lines[:_SHOWN])}{more}. Resume with the config of the run that wrote it, or "
+        f"{first_of(lines)}. Resume with the config of the run that wrote it, or "
         "start from its weights: leave --resume out, and name it as MODEL.WEIGHTS."
     )
 

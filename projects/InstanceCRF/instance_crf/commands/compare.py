@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from ..data.find_images import find_images
 from ..data.parallel import print_beside_bar, progress_bar
 from ..evaluation.protocols import PROTOCOLS
 from ..evaluation.toolkit.formats import TRUTH_READERS
-from ..files import atomic_path, check_writable
+from ..files import check_writable, write_json, write_text
 from .models import add_model_arguments, load_models, read_groups
 
 if TYPE_CHECKING:  # they import torch, which arguments and help need not wait for
@@ -253,10 +252,8 @@ def _write(
     if content["failed"]:
         failed = [f"- {photo}: {reason}" for photo, reason in content["failed"].items()]
         lines += ["## Not compared", "\n".join(failed)]
-    with atomic_path(folder / "comparison.md") as temporary:
-        temporary.write_text("\n\n".join(lines) + "\n")
-    with atomic_path(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
+    write_text(folder / "comparison.md", "\n\n".join(lines) + "\n")
+    write_json(folder / "results.json", content)
     print(f"Written to {folder}: {', '.join(names)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -16,7 +15,7 @@ from ..evaluation.toolkit.part_parsing import format_results, without_nan
 from ..evaluation.toolkit.report import write_report
 from ..evaluation.toolkit.runner import Evaluation, caveat, evaluate_folder
 from ..evaluation.toolkit.taxonomies import TAXONOMY_NAMES, find_taxonomy
-from ..files import atomic_path, check_writable, read_text
+from ..files import check_writable, read_text, write_json
 from ..taxonomies import PartTaxonomy
 
 __all__ = ["add_arguments", "evaluate", "read_list", "run"]
@@ -120,8 +119,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     content["caveats"] = {name: text for name, text in caveats.items() if text}
     content["seconds"] = round(time.perf_counter() - start, 1)
     if args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(content, indent=2))
+        write_json(args.json, content)
         print(f"Numbers: {args.json}")
     if args.report:
         for path in write_report(metrics, args.report):

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .parallel import end_loading_with_parent
 
-__all__ = ["build_train_loader", "seed_generators", "start_at"]
+__all__ = ["build_train_loader", "seed_generators", "seed_step", "start_at"]
 
 _PICTURES, _STEPS, _ORDER = range(3)
 """What random numbers are for: they are not the same for the same place."""

@@ -6,7 +6,6 @@ from the model's inputs: mappers drop it at test time.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from detectron2.utils import comm
 
 from ..data.label_io import read_object_map, read_part_map
 from ..entries import is_crowd
-from ..files import atomic_path
+from ..files import write_json
 from ..structures import SCORE_NAMES, PartInstances
 from ..taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from .contingency import IGNORE
@@ -185,8 +184,7 @@ class PartInstanceEvaluator(DatasetEvaluator):
             "score": self._score_name,
             "results": without_nan(results),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2))
+        write_json(path, content)
 
 
 class PredictionExporter(DatasetEvaluator):

@@ -1,4 +1,5 @@
-"""The detections that the CRF is given (Sec. 3.2): a box, a score, a class and perhaps a mask each.
+"""The detections that the CRF is given (Sec. 3.2): a box, a score, a class and perhaps a mask each;
+and the objects that come out, as Detectron2 has them.
 
 Shape letters: D detections.
 """
@@ -9,12 +10,16 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from ..structures import PartInstances
+
 __all__ = [
     "detections_from_ground_truth",
     "jitter_boxes",
     "keep_best",
     "keep_classes",
+    "masks_as_instances",
     "no_detections",
+    "nothing_labelled",
     "without_masks",
 ]
 
@@ -97,3 +102,26 @@ def without_masks(detections: Instances) -> Instances:
     """The same boxes, scores and classes."""
     fields = {name: x for name, x in detections.get_fields().items() if name != "pred_masks"}
     return Instances(detections.image_size, **fields)
+
+
+def nothing_labelled(size: tuple[int, int], device: torch.device) -> PartInstances:
+    """The result for an image of ``size`` (H, W) in which no pixel is anybody's."""
+    empty = no_detections(size, device)
+    zeros = torch.zeros(size, dtype=torch.int64, device=device)
+    return PartInstances.from_label_maps(
+        zeros,
+        zeros,
+        boxes=empty.pred_boxes.tensor,
+        scores=empty.scores,
+        classes=empty.pred_classes,
+    )
+
+
+def masks_as_instances(result: PartInstances) -> Instances:
+    """The labelled objects as Detectron2 has them, with ``pred_masks``."""
+    instances = Instances(result.image_size)
+    instances.pred_boxes = Boxes(result.boxes)
+    instances.scores = result.scores
+    instances.pred_classes = result.classes
+    instances.pred_masks = result.object_masks()
+    return instances

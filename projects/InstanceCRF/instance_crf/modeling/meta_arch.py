@@ -19,17 +19,18 @@ from detectron2.modeling import (
     build_sem_seg_head,
 )
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from ..crf.labelling import resize_maps
-from ..structures import PartInstances
 from .detections import (
     detections_from_ground_truth,
     keep_best,
     keep_classes,
+    masks_as_instances,
     no_detections,
+    nothing_labelled,
     without_masks,
 )
 from .detector import all_but_masks, build_proposals, detector_losses, find_detections
@@ -275,7 +276,7 @@ class InstanceCRF(nn.Module):
             for x, size in zip(batched_inputs, images.image_sizes, strict=True)
         ]
         if self.crf_head is None:
-            results = [_nothing_labelled(size, self.device) for size in sizes]
+            results = [nothing_labelled(size, self.device) for size in sizes]
         else:
             results = self.crf_head.inference(
                 part_probs,
@@ -293,7 +294,7 @@ class InstanceCRF(nn.Module):
                 "part_instances": result,
                 "sem_seg": resize_maps(q, size),
                 "panoptic_seg": result.panoptic(),
-                "instances": _to_instances(result),
+                "instances": masks_as_instances(result),
                 "detections": detector_postprocess(without_masks(boxes), *size),
             }
             for result, q, boxes, size in zip(results, part_probs, detections, sizes, strict=True)
@@ -452,24 +453,3 @@ def _one_hot(part_seg: Tensor, num_classes: int) -> Tensor:
     """(H, W) part ids, 255 = ignore -> (P+1, H, W); ignored pixels count as background."""
     part_seg = torch.where(part_seg < num_classes, part_seg, 0)
     return F.one_hot(part_seg, num_classes).permute(2, 0, 1).float()
-
-
-def _nothing_labelled(size: tuple[int, int], device: torch.device) -> PartInstances:
-    empty = no_detections(size, device)
-    zeros = torch.zeros(size, dtype=torch.int64, device=device)
-    return PartInstances.from_label_maps(
-        zeros,
-        zeros,
-        boxes=empty.pred_boxes.tensor,
-        scores=empty.scores,
-        classes=empty.pred_classes,
-    )
-
-
-def _to_instances(result: PartInstances) -> Instances:
-    instances = Instances(result.image_size)
-    instances.pred_boxes = Boxes(result.boxes)
-    instances.scores = result.scores
-    instances.pred_classes = result.classes
-    instances.pred_masks = result.object_masks()
-    return instances

@@ -9,7 +9,8 @@ from typing import Any
 
 from .. import __version__
 from ..data.find_images import check_result_names
-from ..files import atomic_path, read_json
+from ..files import read_json, remove_temporaries, write_text
+from ..program import first_of
 
 __all__ = ["RESULT_ENDINGS", "SETTINGS_FILE", "BatchFolder", "differences"]
 
@@ -52,13 +53,10 @@ class BatchFolder:
             self._check_photos(known, now)
         else:
             self._remove_results(photos)
-        for leftover in self.path.glob(".tmp_*"):  # of a run that was killed while it wrote
-            leftover.unlink()
-        with atomic_path(self.path / SETTINGS_FILE) as temporary:
-            content = {**settings, "photos": known | now}
-            temporary.write_text(
-                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+        remove_temporaries(self.path, below=False)
+        content = {**settings, "photos": known | now}
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_text(self.path / SETTINGS_FILE, text + "\n")
 
     def has(self, photo: Path) -> bool:
         """Whether the photo's results are complete."""
@@ -82,10 +80,9 @@ class BatchFolder:
             return {}
         if content is None:
             raise ValueError(f"{path} does not say how results were made. {_REMEDY}")
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise ValueError(
             f"The results in {self.path} were made with other settings: "
-            f"{'; '.join(found[:5])}{more}. {_REMEDY}"
+            f"{first_of(found)}. {_REMEDY}"
         )
 
     def _check_photos(self, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ..extras import require
+from ..weights_file import read_weights_file
 
 __all__ = [
     "choose_device",
     "existing_file",
     "fill",
+    "first_line",
     "from_pretrained",
-    "one_line",
     "open_onnx",
     "public_torchvision",
     "read_arrays",
@@ -60,11 +61,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.empty(0, device=chosen).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device is {str(chosen)!r}, which torch cannot use here ({one_line(error)})."
+            f"device is {str(chosen)!r}, which torch cannot use here ({first_line(error)})."
         ) from error
 
 
-def one_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error's message, after the error's type."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
@@ -76,22 +77,15 @@ def read_state_dict(name: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds something else.
+        ValueError: see :func:`..weights_file.read_weights_file`.
     """
     path = existing_file(name, "The file of weights")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling raises
-        raise ValueError(
-            f"{path} cannot be read as weights alone ({type(error).__name__}): save "
-            "model.state_dict()."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = read_weights_file(path)
+    except ValueError as error:
+        raise ValueError(f"{error} What is wanted is what model.state_dict() gives.") from None
+    if isinstance(content.get("model"), Mapping):
         content = content["model"]
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, not a state dict: save model.state_dict()."
-        )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
@@ -115,7 +109,7 @@ def public_torchvision(name: str, weights: Any, options: Mapping[str, Any]) -> n
     except OSError as error:
         raise FileNotFoundError(
             f"The weights of torchvision's {name} are neither on this machine nor could they be "
-            f"downloaded from {weights.url} ({one_line(error)}). Download the file elsewhere and "
+            f"downloaded from {weights.url} ({first_line(error)}). Download the file elsewhere and "
             f"give it: torchvision:{name}:FILE."
         ) from error
 
@@ -133,7 +127,7 @@ def from_pretrained(factory: Any, name: str, **options: Any) -> Any:
         return factory.from_pretrained(str(folder) if folder.is_dir() else name, **options)
     except OSError as error:
         raise FileNotFoundError(
-            f"transformers cannot load {name} ({one_line(error)}). Without a connection to the "
+            f"transformers cannot load {name} ({first_line(error)}). Without a connection to the "
             "hub, give a folder, hf:FOLDER, that model.save_pretrained(FOLDER) and "
             "processor.save_pretrained(FOLDER) have written."
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.label_io import palette_image, write_object_map
-from ..files import atomic_path
+from ..files import atomic_path, write_json
 from .names import taxonomy_of
 from .views import draw, image_of, part_ids
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 _PICTURE_SIZE = 1600  # pixels of its longer side: for people to look at
 
-__all__ = ["describe", "save", "write_json", "write_objects", "write_parts", "write_picture"]
+__all__ = ["describe", "save", "write_objects", "write_parts", "write_picture"]
 
 
 def save(
@@ -104,12 +103,6 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(content, kind, quality=92, subsampling=0, compress_level=3)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Indented, with a line's end at the end."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _draw_if_possible(result: PartInstances, image: np.ndarray | None) -> np.ndarray | None:

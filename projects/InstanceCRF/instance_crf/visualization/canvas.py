@@ -53,8 +53,11 @@ def load_font(size: int) -> ImageFont.FreeTypeFont:
 def fit(
     scale: int | None, image: np.ndarray, *label_maps: np.ndarray, target: int = 420
 ) -> tuple[int, np.ndarray, tuple[np.ndarray, ...]]:
-    """The scale of a drawing, its image and maps of ids: reduced if they are large, where ``scale``
-    is None."""
+    """The scale of a drawing, its image and maps of ids.
+
+    Where ``scale`` is None, small images are enlarged by :func:`drawing_scale`, and large ones
+    reduced to ``LARGEST`` pixels.
+    """
     if scale is None:
         image, *label_maps = at_most(LARGEST, image, *label_maps)
     return scale or drawing_scale(*image.shape[:2], target), image, tuple(label_maps)

@@ -67,8 +67,7 @@ def draw_part_segmentation(
         part_map: (H, W) integers, 0 background, 1..P, 255 ignored.
         taxonomy: gives the colours.
         alpha: opacity of the colours, 0..1.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Returns:
         (scale * H, scale * W, 3) uint8 RGB, less of a large image.
@@ -102,8 +101,7 @@ def draw_part_instances(
         taxonomy: gives the parts' colours.
         scores: object id -> score in 0..1, written behind the id.
         alpha: opacity of the parts' colours, 0..1.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
         labels: whether ids and scores are written.
 
     Returns:
@@ -153,8 +151,7 @@ def draw_detections(
         classes: (n,) contiguous object classes, named if the taxonomy has more than one.
         taxonomy: gives the names of the classes.
         object_ids: (n,) object of each box, by default 1..n; 0 draws it grey, without a number.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Returns:
         (scale * H, scale * W, 3) uint8 RGB, less of a large image.
@@ -215,8 +212,7 @@ def draw_row(
         taxonomy: names and colours.
         record: dataset record with the ground truth; without one (or without label files in it)
             the last picture is left out.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Returns:
         Three or four pictures of one size.
@@ -285,8 +281,7 @@ def draw_record(
         record: with ``file_name, part_file_name, object_file_name``.
         taxonomy: names and colours.
         image: the photo, if it has been read already.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, broken, of another size, or holds ids

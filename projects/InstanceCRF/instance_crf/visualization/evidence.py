@@ -52,8 +52,7 @@ def draw_evidence(
         output: what the model returned for the image with ``keep_evidence`` and ``keep_whose``.
         person: which of the D detections, from 1, best first.
         stride: of the vote, pixels of the network's input a cell.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Raises:
         ValueError: there is no such detection.
@@ -108,8 +107,7 @@ def draw_votes(
         image: (H, W, 3) uint8 RGB.
         centres: (2, h, w) x, y of the centres in pixels of the image.
         someone: (h, w) in [0, 1], the opacity: a vote counts where there is a person.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Returns:
         (s H, s W, 3) uint8 RGB, less of a large image.
@@ -127,8 +125,7 @@ def draw_heat_map(image: np.ndarray, values: np.ndarray, *, scale: int | None = 
     Args:
         image: (H, W, 3) uint8 RGB.
         values: (h, w) in [0, 1]; of any size, they are resized to the image.
-        scale: whole factor of enlargement; by default small images are enlarged by
-            :func:`drawing_scale`, and large ones reduced to 1600 pixels.
+        scale: whole factor of enlargement; default: see :func:`.canvas.fit`.
 
     Returns:
         (s H, s W, 3) uint8 RGB, less of a large image.

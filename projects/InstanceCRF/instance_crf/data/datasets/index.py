@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from ...entries import as_kind
-from ...files import atomic_path, read_json
+from ...files import read_json, write_text
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..image_io import upright_size
 from ..label_io import (
@@ -311,8 +311,6 @@ def _write_cache(path: Path | None, key: str, images: dict[str, dict]) -> None:
     if path is None:
         return
     try:
-        with atomic_path(path) as temporary:
-            content = json.dumps({"key": key, "images": images}, separators=(",", ":"))
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, json.dumps({"key": key, "images": images}, separators=(",", ":")))
     except OSError as error:
         logger.warning("Cannot keep the index %s (%s); it is computed at every start.", path, error)

@@ -25,7 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from ...files import atomic_path, lock_folder, read_json, read_text, remove_temporaries
+from ...files import (
+    atomic_path,
+    lock_folder,
+    read_json,
+    read_text,
+    remove_temporaries,
+    write_json,
+    write_text,
+)
 from ...taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ..datasets.canonical import TAXONOMY_FILE, check_taxonomy_file, split_folder
 from ..image_io import image_size
@@ -128,7 +136,7 @@ def prepare_split(
         if _read_record(folder) != record:
             step = partial(_prepare_one, folder=folder, convert=convert, copy=copy)
             _build(final, split, ids, step, record | {"copy": copy}, workers)
-            _write_json(folder / _RECORD, record)
+            write_json(folder / _RECORD, record)
         (folder / _JOURNAL).unlink(missing_ok=True)
         write_taxonomy(root, taxonomy)
         replace_folder(folder, final)
@@ -160,9 +168,8 @@ def _build(
     )
     _refuse([o for o in outcome if isinstance(o, str)], len(ids), final)
     if any(journal.done.values()):
-        _write_json(folder / "object_classes.json", {i: c for i, c in journal.done.items() if c})
-    with atomic_path(folder / f"{split}_id.txt") as temporary:
-        temporary.write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+        write_json(folder / "object_classes.json", {i: c for i, c in journal.done.items() if c})
+    write_text(folder / f"{split}_id.txt", "".join(f"{i}\n" for i in ids))
 
 
 def merge_person_maps(
@@ -232,7 +239,7 @@ def require_folder(path: Path, what: str) -> Path:
 def write_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
     """Write ``taxonomy.json``; refuse if the folder already holds data with another meaning."""
     _check_taxonomy(root, taxonomy)
-    _write_json(Path(root) / TAXONOMY_FILE, taxonomy.to_dict())
+    write_json(Path(root) / TAXONOMY_FILE, taxonomy.to_dict())
 
 
 def _check_taxonomy(root: Path, taxonomy: PartTaxonomy) -> None:
@@ -387,9 +394,8 @@ class _Journal:
         elif folder.exists():
             remove_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.path) as temporary:
-            rows = (json.dumps([i, c]) for i, c in self.done.items())
-            temporary.write_text("".join(f"{row}\n" for row in (first, *rows)))
+        rows = (json.dumps([i, c]) for i, c in self.done.items())
+        write_text(self.path, "".join(f"{row}\n" for row in (first, *rows)))
 
     def add(self, image_id: str, classes: dict[str, str]) -> None:
         self.done[image_id] = classes
@@ -399,8 +405,3 @@ class _Journal:
         except OSError as error:
             error.filename = str(self.path)
             raise
-
-
-def _write_json(path: Path, content: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -7,7 +7,6 @@ says that the folder is not complete. Folders of others do not have that file.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ...files import atomic_path, inside, lock_folder, read_json
+from ...files import inside, lock_folder, read_json, write_json
 
 __all__ = ["MANIFEST", "ExportFolder", "check_images", "read_manifest"]
 
@@ -85,8 +84,7 @@ class ExportFolder:
         self._stack.close()
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        with atomic_path(self.root / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=0), encoding="utf-8")
+        write_json(self.root / MANIFEST, content, indent=0)
 
     def __enter__(self) -> ExportFolder:
         self.begin()

@@ -38,7 +38,6 @@ __all__ = [
     "optional_folder",
     "read_table",
     "write_png",
-    "write_text",
 ]
 
 
@@ -317,9 +316,3 @@ def write_png(path: Path, array: NDArray) -> None:
     """Write an 8- or 16-bit PNG; the file appears complete or not at all."""
     with atomic_path(path) as temporary:
         Image.fromarray(array).save(temporary, format="PNG")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; it appears complete or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ....data.datasets.index import read_classes
 from ....data.label_io import read_label_png, read_object_map
 from ....entries import refuse_repeated
+from ....files import write_text
 from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...parsing import Parsing
 from .base import (
@@ -48,7 +49,6 @@ from .base import (
     segment_map_of,
     segment_owners,
     write_png,
-    write_text,
 )
 
 __all__ = ["CIHPPredictions", "CIHPTruth", "CIHPWriter", "write_cihp_truth"]

@@ -9,7 +9,6 @@ Ground truth: the same names, each COCO's dictionary of ``images``, ``annotation
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +20,18 @@ from ....data.coco_masks import encode_masks
 from ....data.coco_tables import categories_of, check_categories, sizes_of
 from ....entries import (
     as_finite,
-    as_flag,
     as_kind,
     as_name,
     as_whole,
+    is_crowd,
     refuse_repeated,
     require_keys,
 )
 from ....extras import require
-from ....files import read_json
+from ....files import read_json, write_json
 from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
-from .base import PredictionWriter, only, segment_map_of, write_text
+from .base import PredictionWriter, only, segment_map_of
 from .panoptic import coco_categories
 
 __all__ = ["COCOPredictions", "COCOTruth", "COCOWriter", "Regions", "write_coco_truth"]
@@ -80,7 +79,7 @@ class COCOWriter(PredictionWriter):
 
     def close(self) -> None:
         for kind in KINDS:
-            write_text(self.root / f"{kind}.json", json.dumps(self._results[kind]))
+            write_json(self.root / f"{kind}.json", self._results[kind], indent=None)
 
 
 def write_coco_truth(
@@ -100,7 +99,7 @@ def write_coco_truth(
     for image_id, truth in truths:
         for kind, rows in regions_of(truth).items():
             crowd = truth.crowd if kind == "objects" else np.zeros(len(rows), dtype=bool)
-            for (mask, category, _), is_crowd in zip(rows, crowd, strict=True):
+            for (mask, category, _), absorbs in zip(rows, crowd, strict=True):
                 annotations[kind].append(
                     {
                         "id": len(annotations[kind]) + 1,
@@ -109,13 +108,13 @@ def write_coco_truth(
                         "segmentation": _as_text(mask),
                         "bbox": [float(v) for v in _masks().toBbox(mask)],
                         "area": float(_masks().area(mask)),
-                        "iscrowd": int(is_crowd),
+                        "iscrowd": int(absorbs),
                     }
                 )
     objects = [{"id": c, "name": n} for c, n in enumerate(taxonomy.object_names, start=1)]
     for kind, categories in (("parts", coco_categories(taxonomy)), ("objects", objects)):
         content = {"images": images, "annotations": annotations[kind], "categories": categories}
-        write_text(Path(root) / f"{kind}.json", json.dumps(content))
+        write_json(Path(root) / f"{kind}.json", content, indent=None)
 
 
 def result_of(image_id: str | int, mask: dict, category: int, score: float) -> dict:
@@ -227,11 +226,10 @@ class COCOTruth(_COCOFiles):
     def regions(self, kind: str, image_id: str) -> Regions:
         """The ground truth of one kind in one image."""
         rows, where = self._rows_of(kind, image_id)
-        key = f"{where}: iscrowd"
         return Regions(
             **self._masks_and_classes(rows, kind, image_id, where),
             scores=np.full(len(rows), np.nan),
-            crowd=np.array([as_flag(row.get("iscrowd", 0), key) for row in rows], dtype=bool),
+            crowd=np.array([is_crowd(row, where) for row in rows], dtype=bool),
         )
 
 

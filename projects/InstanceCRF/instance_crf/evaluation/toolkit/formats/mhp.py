@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ....data.label_io import read_label_png
 from ....entries import refuse_repeated
-from ....files import inside, read_text
+from ....files import inside, read_text, write_text
 from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing, present_pairs
@@ -40,7 +40,6 @@ from .base import (
     optional_folder,
     parse_number,
     write_png,
-    write_text,
 )
 
 __all__ = ["MHPPredictions", "MHPTruth", "MHPWriter"]

@@ -13,7 +13,6 @@ same; the numbers that need them are then left out. Crowd segments of a ground t
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +24,14 @@ from ....data.coco_tables import BACKGROUND_NAME, categories_of, check_categorie
 from ....data.label_io import read_rgb_png
 from ....entries import (
     as_finite,
-    as_flag,
     as_kind,
     as_name,
     as_whole,
+    is_crowd,
     refuse_repeated,
     require_keys,
 )
-from ....files import inside, read_json
+from ....files import inside, read_json, write_json
 from ....taxonomies.schema import PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
@@ -45,7 +44,6 @@ from .base import (
     segment_map_of,
     segment_owners,
     write_png,
-    write_text,
 )
 
 __all__ = [
@@ -119,7 +117,7 @@ class PanopticWriter(PredictionWriter):
             "annotations": self._annotations,
             "categories": coco_categories(self.taxonomy),
         }
-        write_text(self.root / f"{self.name}.json", json.dumps(content))
+        write_json(self.root / f"{self.name}.json", content, indent=None)
 
 
 def panoptic_segments(
@@ -235,7 +233,7 @@ class _PanopticFiles(ParsingReader):
                 f"{where} has category {category}, expected 1..{self.taxonomy.num_parts}, or the "
                 "category called background."
             )
-        crowd = as_flag(row.get("iscrowd", 0), f"{where}: iscrowd")
+        crowd = is_crowd(row, where)
         return row | {"id": segment_id, "category_id": category, "iscrowd": crowd}
 
     def _values(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import numpy as np
 from ....data.coco_tables import sizes_of
 from ....data.label_io import read_rgb_png
 from ....entries import as_whole, refuse_repeated, require_keys
-from ....files import inside, read_json
+from ....files import inside, read_json, write_json
 from ....taxonomies.schema import PartTaxonomy
 from ...parsing import Parsing
-from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_png, write_text
+from .base import ParsingReader, PredictionWriter, files_by_id, lookup, write_png
 
 __all__ = ["PartPQPredictions", "PartPQWriter", "default_part_ids", "default_scene_ids"]
 
@@ -98,7 +97,7 @@ class PartPQWriter(PredictionWriter):
         self._images += other._images
 
     def close(self) -> None:
-        write_text(self.root / "images.json", json.dumps({"images": self._images}))
+        write_json(self.root / "images.json", {"images": self._images}, indent=None)
 
 
 class PartPQPredictions(ParsingReader):

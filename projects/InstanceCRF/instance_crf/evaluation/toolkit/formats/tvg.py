@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ....data.label_io import read_label_png, read_object_map
+from ....files import write_text
 from ....taxonomies.schema import IGNORE_LABEL, PartTaxonomy
 from ...contingency import IGNORE
 from ...parsing import Parsing
@@ -31,7 +32,6 @@ from .base import (
     read_table,
     segment_map_of,
     write_png,
-    write_text,
 )
 
 __all__ = ["TVGPredictions", "TVGTruth", "TVGWriter", "write_tvg_truth"]

@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ....data.coco_masks import as_image_size
-from ....data.coco_tables import categories_of
-from ....entries import as_kind, as_name, is_crowd, refuse_repeated, require_keys
+from ....data.coco_tables import categories_of, sizes_of
+from ....entries import as_kind, as_name, is_crowd, require_keys
 from ....files import read_json
 from ...inputs import Detections, Source
 from ...resources import existing_file
@@ -159,18 +158,14 @@ def _by_image(entries: Iterable, path: Path) -> dict[str, list[dict]]:
 
 def _image_table(table: dict, path: Path):
     """File name -> id, and id -> (H, W)."""
-    names, sizes, ids = {}, {}, []
+    sizes, names = sizes_of(table, path, needed=False), {}
     for number, image in enumerate(table["images"]):
         where = f"{path}: image {number}"
-        require_keys(image, ("id", "file_name"), where)
-        image_id = as_name(image["id"], f"{where}: id")
+        require_keys(image, ("file_name",), where)
         name = as_kind(image["file_name"], str, f"{where}: file_name")
+        image_id = as_name(image["id"], f"{where}: id")
         if names.setdefault(name, image_id) != image_id:
             raise ValueError(f"{where} is {name!r} again, as image {image_id}.")
-        ids.append(image_id)
-        if "height" in image and "width" in image:
-            sizes[image_id] = as_image_size(image["height"], image["width"], where)
-    refuse_repeated(ids, f"{path} has image")
     return names, sizes
 
 

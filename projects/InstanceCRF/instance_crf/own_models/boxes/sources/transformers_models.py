@@ -10,7 +10,7 @@ from PIL import Image
 
 from ....extras import require
 from ...inputs import Detections, Source
-from ...resources import choose_device, from_pretrained, one_line
+from ...resources import choose_device, first_line, from_pretrained
 from ..classes import class_table
 from ..reading import read_detections
 
@@ -51,7 +51,7 @@ def load(
         processor = from_pretrained(transformers.AutoImageProcessor, name, **options)
         model = from_pretrained(transformers.AutoModelForObjectDetection, name, **options)
     except ValueError as error:
-        raise ValueError(f"{name} is not an object detector: {one_line(error)}") from error
+        raise ValueError(f"{name} is not an object detector: {first_line(error)}") from error
     if not hasattr(processor, "post_process_object_detection"):
         raise ValueError(
             f"{name}: its {type(processor).__name__} has no post_process_object_detection."
