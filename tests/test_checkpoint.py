@@ -189,6 +189,12 @@ def test_starting_from_nothing(tmp_path):
         start(tmp_path / "absent.pth", make_model())
 
 
+def test_what_cannot_be_downloaded_is_named():
+    url = "http://127.0.0.1:1/model_final.pth"
+    with pytest.raises(OSError, match=f"^{url} cannot be had: .*refused"):
+        start(url, make_model())
+
+
 def test_a_zoos_names_are_matched(tmp_path):
     """As Detectron2 does with its `.pkl` files."""
     model, other = make_model(), make_model()

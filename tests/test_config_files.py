@@ -119,6 +119,9 @@ def test_modules_are_imported_by_name_alone(tmp_path, monkeypatch):
         with pytest.raises(ImportError, match="DATASETS.MODULES.*cannot be imported") as caught:
             load_config(DEMO, ["DATASETS.MODULES", [name]])
         assert repr(name) in str(caught.value)
+    for name in ("my_sets.py", "./my_sets.py"):
+        with pytest.raises(ImportError, match="without .py, its folder in PYTHONPATH"):
+            load_config(DEMO, ["DATASETS.MODULES", [name]])
     code = (
         "from instance_crf.data.datasets.register import register_canonical\n"
         "from instance_crf.taxonomies.schema import PartTaxonomy\n"

@@ -203,6 +203,18 @@ def test_schedules_keep_data_sets_apart():
         assert cfg.MODEL.WEIGHTS == f"output/{name}/parts/model_final.pth"
 
 
+def test_home_is_known_in_files(tmp_path, monkeypatch):
+    """Where no shell puts it in."""
+    monkeypatch.setenv("HOME", "/home/me")
+    base = ROOT / "configs/SyntheticPeople/parts.yaml"
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"_BASE_: {base}\nOUTPUT_DIR: ~/run\nMODEL: {{WEIGHTS: ~/x.pth, DEVICE: cpu}}\n"
+    )
+    cfg = load_config(str(file))
+    assert cfg.OUTPUT_DIR == "/home/me/run" and cfg.MODEL.WEIGHTS == "/home/me/x.pth"
+
+
 def test_classes_and_owners_follow_from_the_data_set():
     model = str(CONFIGS / "models/small_fpn.yaml")
     cfg = load_config(model, [str(CONFIGS / "datasets/voc2012.yaml")])

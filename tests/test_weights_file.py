@@ -112,3 +112,12 @@ def test_what_is_no_weights(tmp_path, name):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.pth does not exist"):
         read_weights_file(tmp_path / "absent.pth")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
+@pytest.mark.parametrize("name", ["x.pth", "x.pkl"])
+def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path, name):
+    (tmp_path / name).write_bytes(b"weights")
+    (tmp_path / name).chmod(0)
+    with pytest.raises(PermissionError, match=name):
+        read_weights_file(tmp_path / name)

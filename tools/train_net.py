@@ -34,6 +34,7 @@ from instance_crf.config import load_config
 from instance_crf.config_check import check_config, check_run
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.data.order import build_train_loader, start_at
+from instance_crf.data.parallel import end_loading_with_parent
 from instance_crf.distributed import create_ddp_model, launch_processes
 from instance_crf.evaluation.evaluators import PartInstanceEvaluator, PredictionExporter
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
@@ -90,7 +91,9 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
         mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=dataset_name)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        end_loading_with_parent(loader)
+        return loader
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
@@ -209,6 +212,7 @@ def main(args: argparse.Namespace) -> dict | None:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = default_argument_parser()
     parser.description = "Train a model, or evaluate one."
+    parser.set_defaults(dist_url="auto")  # Detectron2's is one port, for one run at a time
     args = parser.parse_args(argv)
     if not args.config_file:
         parser.error("--config-file is missing")
@@ -216,6 +220,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--num-gpus is {args.num_gpus} and --num-machines {args.num_machines}")
     if not 0 <= args.machine_rank < args.num_machines:
         parser.error(f"--machine-rank is {args.machine_rank} of {args.num_machines} machines")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("--dist-url is missing: tcp://HOST:PORT of the first machine")
     return args
 
 

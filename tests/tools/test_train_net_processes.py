@@ -2,12 +2,17 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+
+from instance_crf.files import InUseError, lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
@@ -61,12 +66,17 @@ def command(tiny, tiny_opts, tmp_path):
     }
     opts = ["''" if option == "" else option for option in tiny_opts]
 
-    def run(flags, *keys):
+    def run(flags, *keys, background=False):
         typed = [*opts, "DATASETS.MODULES", "['tiny_data']", *map(str, keys)]
-        return subprocess.run(
-            [sys.executable, ROOT / "tools/train_net.py", "--config-file", CONFIG, *flags, *typed],
-            **{"capture_output": True, "text": True, "env": environment, "cwd": tmp_path},
-        )
+        line = [sys.executable, ROOT / "tools/train_net.py", "--config-file", CONFIG, *flags]
+        options = {"env": environment, "cwd": tmp_path}
+        if background:
+            with open(tmp_path / "background.txt", "w") as log:
+                signals = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+                return subprocess.Popen(
+                    [*line, *typed], stdout=log, stderr=log, **signals, **options
+                )
+        return subprocess.run([*line, *typed], capture_output=True, text=True, **options)
 
     return run
 
@@ -110,3 +120,38 @@ def test_what_a_process_refuses_is_one_line(command, tmp_path):
     assert done.returncode == 1
     assert [x for x in done.stderr.splitlines() if "0000001.png" in x][-1].startswith("error: ")
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_one_line(command, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        flags = ["--num-gpus", "2", "--dist-url", url]
+        done = command(flags, *SAME, "OUTPUT_DIR", tmp_path / "run")
+    assert done.returncode == 1 and "Traceback" not in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith(f"error: --dist-url is {url}, whose port is in")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--num-gpus", "2")])
+def test_a_killed_run_ends_with_all_its_processes(command, tmp_path, flags):
+    """It leaves its folder at once, although its workers have inherited the lock, and although a
+    script's background processes do not hear SIGINT, by which PyTorch would end them."""
+    output = tmp_path / "run"
+    keys = ["SOLVER.MAX_ITER", 100000, "SOLVER.CHECKPOINT_PERIOD", 1, "OUTPUT_DIR", output]
+    keys += ["MODEL.META_ARCHITECTURE", "InstanceCRF", "DATALOADER.NUM_WORKERS", 2]
+    keys += ["DATASETS.TEST", "()"]
+    process = command(flags, *SAME, *keys, background=True)
+    while not (output / "last_checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            with lock_folder(output, "training"):
+                break
+        except InUseError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

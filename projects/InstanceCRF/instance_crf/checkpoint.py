@@ -126,6 +126,7 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: there is no such file; says which there are.
+            OSError: a URL cannot be read; names it.
             ValueError: it is broken, unsafe, not finite, or does not fit; or ``strict`` and no file
                 is named.
         """
@@ -144,6 +145,10 @@ class Checkpointer(DetectionCheckpointer):
             if self._file in str(error):
                 raise
             raise ValueError(f"{self._file}: {error}") from None
+        except OSError as error:  # of a download, it has no file, or one that is not the user's
+            if "://" in path:
+                raise OSError(f"{path} cannot be had: {error}") from None
+            raise
         finally:
             self._parsed_url_during_load = None  # Detectron2 keeps it after an error
         if path:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import takewhile
+from os.path import expanduser
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -136,14 +137,15 @@ def _choose_device(cfg: CN) -> None:
 
 
 def _name_folders(cfg: CN) -> None:
-    """Put the data set's name, without its split, for {dataset} in OUTPUT_DIR and MODEL.WEIGHTS.
+    """Put the data set's name, without its split, for {dataset} in OUTPUT_DIR and MODEL.WEIGHTS,
+    and the home folder for ``~``, which no shell does in a file.
 
     So one schedule serves all data sets, and no run starts from another data set's weights.
     """
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     name = names[0].rpartition("_")[0] or names[0] if names else "no_data"
-    cfg.OUTPUT_DIR = cfg.OUTPUT_DIR.replace("{dataset}", name)
-    cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS.replace("{dataset}", name)
+    cfg.OUTPUT_DIR = expanduser(cfg.OUTPUT_DIR.replace("{dataset}", name))
+    cfg.MODEL.WEIGHTS = expanduser(cfg.MODEL.WEIGHTS.replace("{dataset}", name))
 
 
 def _is_yaml(opt: object) -> bool:

@@ -12,6 +12,7 @@ from detectron2.engine import launch
 from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from .data.parallel import end_with_parent
 from .program import USER_ERRORS, one_line
 
 __all__ = ["create_ddp_model", "launch_processes"]
@@ -31,7 +32,8 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
 
     Raises:
         ChildProcessError: a process was killed.
-        ValueError: more processes than GPUs; or a process met an error of the user's.
+        ValueError: more processes than GPUs; a port that is taken; or a process met an error of
+            the user's.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else Detectron2 takes NCCL, which needs GPUs
@@ -49,6 +51,11 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
             args=(main, args),
         )
     except ProcessRaisedException as error:
+        if "EADDRINUSE" in str(error):
+            raise ValueError(
+                f"--dist-url is {args.dist_url}, whose port is in use, maybe by another run: take "
+                "another port."
+            ) from None
         _, mark, text = str(error).rstrip().rpartition(f"{_UserError.__name__}: ")
         if not mark or "\n" in text:
             raise
@@ -58,6 +65,7 @@ def launch_processes(main: Callable, args: argparse.Namespace, device: str) -> N
 
 
 def _worker(main: Callable, args: argparse.Namespace) -> None:
+    end_with_parent()
     try:
         main(args)
     except USER_ERRORS as error:  # of an exception, only its traceback reaches the parent

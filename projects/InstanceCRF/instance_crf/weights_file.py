@@ -37,6 +37,7 @@ def read_weights_file(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
+        PermissionError: it may not be read.
         ValueError: empty, cut off, damaged or no file of weights; or it holds what would have to be
             run. Names the file.
     """
@@ -72,6 +73,8 @@ def _read_torch(path: Path, *, safe: bool) -> Any:
             if damaged:
                 raise ValueError(f"the sum of {damaged} is wrong")
         return torch.load(path, map_location="cpu", weights_only=safe)
+    except PermissionError:
+        raise
     except Exception as error:  # whatever a broken file makes the reader raise
         function = re.search(r"GLOBAL (\S+)", str(error))
         if safe and isinstance(error, pickle.UnpicklingError) and function:
@@ -84,7 +87,7 @@ def _read_pickle(path: Path, *, safe: bool) -> Any:
     try:
         with open(path, "rb") as file:
             return reader(file, encoding="latin1").load()
-    except _Refused:
+    except (_Refused, PermissionError):
         raise
     except Exception as error:  # whatever a broken file makes the reader raise
         raise _broken(path, error) from None

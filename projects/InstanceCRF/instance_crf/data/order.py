@@ -20,6 +20,8 @@ from detectron2.data.common import ToIterableDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .parallel import end_loading_with_parent
+
 __all__ = ["build_train_loader", "seed_generators", "seed_step", "start_at"]
 
 _PICTURES, _STEPS, _ORDER = range(3)
@@ -30,8 +32,15 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
     """Detectron2's loader. With ``cfg.SEED`` >= 0, its order and the random numbers that ``mapper``
     draws follow from the seed and the place in the order alone.
     """
-    if cfg.SEED < 0:
-        return build_detection_train_loader(cfg, mapper=mapper)
+    build = build_detection_train_loader if cfg.SEED < 0 else _build_seeded
+    loader = build(cfg, mapper=mapper)
+    for layer in _layers(loader):
+        if isinstance(layer, DataLoader):
+            end_loading_with_parent(layer)
+    return loader
+
+
+def _build_seeded(cfg: CfgNode, mapper: Callable[[dict], dict]) -> Any:
     with _generators_kept():
         seed_generators(cfg.SEED, _ORDER)  # the sampler draws its own seed
         loader = build_detection_train_loader(cfg, mapper=mapper)

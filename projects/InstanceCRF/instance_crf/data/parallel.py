@@ -14,10 +14,12 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 __all__ = [
     "default_workers",
+    "end_loading_with_parent",
     "end_with_parent",
     "parallel_map",
     "print_beside_bar",
@@ -50,6 +52,18 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
+
+
+def end_loading_with_parent(loader: Any) -> None:
+    """Have the processes of a DataLoader that has not begun end with this one, as
+    :func:`end_with_parent` does; by themselves they look after it every 5 seconds."""
+    loader.worker_init_fn = partial(_begin_loading, loader.worker_init_fn)
+
+
+def _begin_loading(begin: Callable[[int], object] | None, number: int) -> None:
+    end_with_parent()
+    if begin is not None:
+        begin(number)
 
 
 @contextmanager

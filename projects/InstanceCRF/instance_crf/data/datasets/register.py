@@ -40,6 +40,8 @@ def import_modules(names: Iterable[str]) -> None:
             import_module(name)
         except (ImportError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             hint = " Is its folder in PYTHONPATH?" * isinstance(error, ModuleNotFoundError)
+            if str(name).endswith(".py"):
+                hint = " Name it as in `import`: without .py, its folder in PYTHONPATH."
             raise ImportError(
                 f"The module {name!r} (DATASETS.MODULES) cannot be imported: {error}.{hint}"
             ) from error
