@@ -36,8 +36,11 @@ def read_layers(file: str, above: tuple[str, ...] = ()) -> Iterator[tuple[str, d
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold KEY: value, but holds {content!r:.80}.")
-    bases = content.pop(_BASE, ())
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = content.pop(_BASE, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{file}: {_BASE} names a file or a list of files, got {bases!r:.80}.")
+    for base in bases:
         if not os.path.isabs(os.path.expanduser(base)) and "://" not in base:
             base = os.path.normpath(os.path.join(os.path.dirname(file), base))
         yield from read_layers(base, (*above, file))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -46,8 +44,8 @@ def read_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         with path.open("rb") as stream:
             content = np.load(stream, allow_pickle=False)
             return content if isinstance(content, np.ndarray) else dict(content)
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"Cannot read the arrays of {path}: {error}") from error
+    except Exception as error:  # at broken files numpy and zipfile raise whatever they meet
+        raise ValueError(f"Cannot read the arrays of {path}: {first_line(error)}") from error
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
