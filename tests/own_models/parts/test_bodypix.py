@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from instance_crf.data.image_io import read_image
@@ -351,6 +353,42 @@ def test_options(tmp_path):
 
 
 # ------------------------------------------------------------------------------ the real network
+def places(value, path=()):
+    """Where something stands in a JSON, as paths of keys."""
+    keys = value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
+    for key in keys:
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+JUNK = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=5)),
+    *(st.just([]), st.just({}), st.just("../model-stride8.json"), st.just("/etc/hostname")),
+)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_model_with_one_wrong_value(data, tmp_path):
+    file = write(tmp_path, small_bodypix()) / "model-stride8.json"
+    content = json.loads(file.read_text())
+    *path, last = data.draw(st.sampled_from(list(places(content))))
+    holder = content
+    for key in path:
+        holder = holder[key]
+    holder[last] = data.draw(JUNK)
+    file.write_text(json.dumps(content))
+    try:
+        model = GraphModel(file, tuple(HEADS))
+        model(torch.zeros(1, 3, 16, 16))
+    except (ValueError, OSError) as error:
+        assert str(tmp_path) in str(error)
+
+
 @pytest.fixture(scope="module")
 def real_model(real_folder):
     return load_bodypix(real_folder / "weights/bodypix_mobilenet075")

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...files import read_json
+from ...files import inside, read_json
 from ..resources import existing_file
 
 __all__ = ["GraphModel", "read_weights"]
 
+_MOST = 64
+"""Of a stride or a dilation; more would only fill the memory."""
 _STORED = {"uint16": "<u2", "float16": "<f2", "float32": "<f4"}
 
 
@@ -54,7 +56,12 @@ class GraphModel:
             weights = {name: tensor.to(device) for name, tensor in weights.items()}
             self._input, order = self._sort(nodes, weights)
             self._steps = self._build([nodes[name] for name in order], weights)
-        except (KeyError, TypeError) as error:
+            self(torch.zeros(1, 3, 8, 8, device=device))  # what does not fit together is met here
+        except OSError:
+            raise
+        except Exception as error:  # of a broken file, whatever reading it meets
+            if isinstance(error, ValueError) and str(file) in str(error):
+                raise
             raise ValueError(
                 f"{file} is not a graph model of TensorFlow.js as BodyPix is one: {error!r}."
             ) from error
@@ -130,6 +137,8 @@ def _convolution(
     )
     # BodyPix' files have the dilations first; elsewhere the batch comes first, which has none.
     dilation = dilation[:2] if dilation[0] > 1 else dilation[1:3]
+    if not all(1 <= number <= _MOST for number in (*stride, *dilation)):
+        raise ValueError(f"{where} has strides {stride} and dilations {dilation}, not 1..{_MOST}.")
     kernel = weights[node["input"][1]]  # height, width, channels in, out
     if depthwise:
         kernel = kernel.permute(2, 3, 0, 1).flatten(0, 1)[:, None]
@@ -244,7 +253,7 @@ def _stored_type(file: Path, entry: Mapping) -> np.dtype:
 
 
 def _read_shard(file: Path, path: str) -> bytes:
-    shard = file.parent / path
+    shard = inside(file.parent, path, f"{file}, paths of weights")
     if not shard.is_file():
         raise FileNotFoundError(f"{shard} does not exist; {file.name} says that weights are there.")
     return shard.read_bytes()
