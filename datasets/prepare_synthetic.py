@@ -111,6 +111,8 @@ def prepare(root: Path, parameters: dict, workers: int | None = None, force: boo
         settle_replacement(unfinished, root, whole=_read_parameters(unfinished) == parameters)
         if root.exists() and not force:
             _check_complete(root, parameters)
+            if unfinished.exists():
+                print(f"{unfinished} is left of an interrupted --force, which goes on from it.")
             return
         if _read_parameters(unfinished) != parameters:
             if unfinished.exists():

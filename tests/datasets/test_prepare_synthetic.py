@@ -206,7 +206,7 @@ def test_interrupted_run_of_other_parameters_is_not_continued(script, tmp_path, 
         np.testing.assert_array_equal(np.asarray(file), SyntheticPeople(seed=0)[0].image)
 
 
-def test_interrupted_force_keeps_the_old_data(script, tmp_path, monkeypatch):
+def test_interrupted_force_keeps_the_old_data(script, tmp_path, monkeypatch, capsys):
     _run(script, tmp_path)
     before = _files(tmp_path / "synthetic_people")
 
@@ -216,6 +216,8 @@ def test_interrupted_force_keeps_the_old_data(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "write_picture", full_disk)
     assert _run(script, tmp_path, "--seed", "1", "--force") == 1
     assert _files(tmp_path / "synthetic_people") == before
+    assert _run(script, tmp_path) == 0
+    assert ".synthetic_people.unfinished is left of" in capsys.readouterr().out
 
 
 def test_temporaries_of_a_killed_run_are_not_published(script, tmp_path, monkeypatch, capsys):
