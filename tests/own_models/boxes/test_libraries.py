@@ -347,7 +347,6 @@ class TestCoco:
             ({"size": [60, 80]}, "neither polygons nor"),
             ("abc", "neither polygons nor"),
             ([[1, "a", 3]], "its mask: a polygon is not x, y"),
-            ([], "its mask: a polygon is not x, y"),
             ([1, 2, 3, 4, 5, 6], "its mask: a polygon is not x, y"),
         ],
     )
