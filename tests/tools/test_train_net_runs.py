@@ -151,5 +151,6 @@ def test_a_full_disk_is_named_before_the_work(tmp_path):
     keys = ["OUTPUT_DIR", tmp_path / "run", "MODEL.DEVICE", "cpu"]
     done = typed("--config-file", CONFIG, *keys, limit=4000)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: {tmp_path}/run: cannot be written: File too large"
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: {tmp_path}/run: cannot be written: File too large"
     assert "Traceback" not in done.stderr and not (tmp_path / "run/config.yaml").exists()
