@@ -1,40 +1,52 @@
-"""Whatever a file holds, its reader gives a result, or an error that names the file."""
+"""Whatever a file holds, its reader gives a result, or an error that names the file.
+
+The readers of evaluation's files: tests/evaluation/toolkit/test_broken_files.py.
+"""
 
 import io
 import json
+import pickle
 import warnings
 from datetime import timedelta
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from instance_crf.config import load_config
 from instance_crf.data.datasets.canonical import check_taxonomy_file, read_id_list
 from instance_crf.data.datasets.index import read_classes
 from instance_crf.data.datasets.own import OwnDataset, read_part_yaml
 from instance_crf.data.image_io import image_size, read_image
 from instance_crf.data.label_io import palette_of, read_object_map, read_part_map, read_rgb_png
+from instance_crf.own_models.resources import read_arrays
 from instance_crf.taxonomies.registry import read_taxonomy
 from instance_crf.taxonomies.schema import PartTaxonomy
+from instance_crf.weights_file import read_weights_file
 
 FEW = settings(
-    max_examples=60,
+    max_examples=80,
     deadline=timedelta(seconds=10),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 PIXELS = np.random.default_rng(0).integers(0, 4, (12, 17)).astype(np.uint8)
 
 
-def picture(name, mode):
+def written(write, *arguments, **more):
     file = io.BytesIO()
+    write(file, *arguments, **more)
+    return file.getvalue()
+
+
+def picture(name, mode):
     exif = Image.Exif()
     exif[0x0112] = 6
     more = {"exif": exif} if name in ("PNG", "JPEG", "WEBP") else {}
-    Image.fromarray(PIXELS).convert(mode).save(file, format=name, **more)
-    return file.getvalue()
+    return written(Image.fromarray(PIXELS).convert(mode).save, format=name, **more)
 
 
 PICTURES = [
@@ -45,9 +57,9 @@ PICTURES = [
 
 
 @st.composite
-def broken_pictures(draw):
-    """A picture of which some bytes are others, or that ends early."""
-    content = bytearray(draw(st.sampled_from(PICTURES)))
+def damaged(draw, files):
+    """One of the files, of which some bytes are others, or that ends early."""
+    content = bytearray(draw(st.sampled_from(files)))
     for _ in range(draw(st.integers(0, 4))):
         content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
     return bytes(content[: draw(st.one_of(st.none(), st.integers(0, len(content))))])
@@ -71,12 +83,36 @@ def rgb(path):
 @pytest.mark.parametrize(
     "read", [read_image, image_size, read_part_map, read_object_map, palette_of, rgb]
 )
-@given(content=st.one_of(st.binary(max_size=200), broken_pictures()))
+@given(content=st.one_of(st.binary(max_size=200), damaged(PICTURES)))
 @FEW
 def test_pictures(read, content, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     result_or_named(read, path)
+
+
+ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
+STATE = {"model": {"weight": torch.ones(3, 4)}, "iteration": 3}
+
+
+WHOLE = {
+    ".pth": [
+        written(lambda file: torch.save(STATE, file)),
+        written(lambda file: torch.save(STATE, file, _use_new_zipfile_serialization=False)),
+    ],
+    ".pkl": [pickle.dumps({"model": {"weight": ARRAY}}, protocol) for protocol in (0, 2, 4, 5)],
+    ".npy": [written(np.save, ARRAY), written(np.save, ARRAY.T), written(np.save, np.float64(1))],
+    ".npz": [written(np.savez, a=ARRAY), written(np.savez_compressed, a=ARRAY, b=ARRAY[0])],
+}
+
+
+@pytest.mark.parametrize("suffix", WHOLE)
+@given(data=st.data())
+@FEW
+def test_weights_and_arrays(suffix, data, tmp_path):
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(data.draw(st.one_of(st.binary(max_size=200), damaged(WHOLE[suffix]))))
+    result_or_named(read_arrays if suffix in (".npy", ".npz") else read_weights_file, path)
 
 
 SCALARS = st.one_of(
@@ -162,3 +198,24 @@ def test_json(read, content, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     result_or_named(read, path)
+
+
+KEYS = ["_BASE_", "VERSION", "MODEL", "DATASETS", "SOLVER", "INPUT", "OUTPUT_DIR", "SEED", "TEST"]
+BELOW = ["INSTANCE_CRF", "DEVICE", "WEIGHTS", "TRAIN", "TEST", "PART_YAML", "MAX_ITER"]
+VALUES = st.one_of(ANYTHING, st.sampled_from(["cuda", "joint", "any.yaml", "synthetic_people_val"]))
+CONFIGS = st.dictionaries(
+    st.sampled_from(KEYS),
+    st.one_of(VALUES, st.dictionaries(st.sampled_from(BELOW), VALUES, max_size=3)),
+    max_size=4,
+)
+
+
+@given(content=st.one_of(CONFIGS, VALUES))
+@FEW
+def test_configs(content, tmp_path):
+    path = tmp_path / "any.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    try:
+        load_config(str(path))
+    except (ValueError, OSError, ImportError) as error:
+        assert str(error)
