@@ -91,8 +91,8 @@ def evaluate(args: argparse.Namespace) -> dict:
         OSError, ValueError: about a file, by its name.
     """
     start = time.perf_counter()
-    for path in (args.json, args.report and args.report / "confusion.png"):
-        check_writable(path)
+    check_writable(args.json)
+    check_writable(args.report, folder=True)
     if args.ground_truth_format is None:
         args.ground_truth_format = "cihp" if args.format == "partpq" else args.format
     taxonomy = find_taxonomy(args.taxonomy, args.ground_truth, args.ground_truth_format)
