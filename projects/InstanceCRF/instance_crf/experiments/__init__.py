@@ -1,0 +1,1 @@
+"""The paper's tables, and what users would pick instead: networks, rows, evaluation, report."""

@@ -1,0 +1,261 @@
+"""The rows of a stage, evaluated: the network runs once for all that differ in its last head only.
+
+    python rows.py --help       # the tool runs it in a process of its own
+
+Shape letters: D detections, H, W size of an image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import instance_crf  # before Detectron2, whose import it makes quiet
+
+# isort: split
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from instance_crf.checkpoint import load_weights
+from instance_crf.config import load_config
+from instance_crf.data.label_io import read_object_map
+from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.evaluation.evaluators import PartInstanceEvaluator
+from instance_crf.evaluation.toolkit.part_parsing import without_nan
+from instance_crf.experiments.crossing import register_crossing
+from instance_crf.experiments.outside import OutsideRecall
+from instance_crf.experiments.plan import CONDITIONS, CURVES, DETECTION_FILES, Row, make_rows
+from instance_crf.files import read_json, write_json
+from instance_crf.modeling import build_instance_crf_head
+from instance_crf.modeling.detections import nothing_labelled
+from instance_crf.modeling.disturbance import disturb
+from instance_crf.program import run_program
+from instance_crf.structures import PartInstances
+
+__all__ = ["evaluate", "main"]
+
+METRICS = ("part_apr", "object_apr", "part_seg", "person_ap")
+AS_FOUND, *_ = CONDITIONS
+
+
+class Tap(nn.Module):
+    """Stands in a CRF head's place and keeps what it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call: tuple[tuple, dict] = ((), {})
+
+    def inference(self, part_probs, detections, images, output_sizes, **more):
+        self.call = ((part_probs, detections, images, output_sizes), more)
+        return [nothing_labelled(size, part_probs[0].device) for size in output_sizes]
+
+
+class Numbers:
+    """What is measured of one row on one data set."""
+
+    def __init__(self, split: str, protocol: str) -> None:
+        self.evaluator = PartInstanceEvaluator(
+            split, protocol=protocol, metrics=METRICS, distributed=False
+        )
+        self.q = PartInstanceEvaluator(split, parts_only=True, distributed=False)
+        self.outside = OutsideRecall()
+        self.records = {record["image_id"]: record for record in DatasetCatalog.get(split)}
+
+    def add(self, picture: dict, result: PartInstances, output: dict) -> None:
+        record = self.records.get(picture["image_id"])
+        if record is None:
+            return
+        self.evaluator.process([picture], [{"part_instances": result}])
+        self.q.process([picture], [output])
+        ids = [a["object_id"] for a in record["annotations"] if not a.get("iscrowd", 0)]
+        truth = read_object_map(record["object_file_name"])
+        self.outside.add(result.object_map.cpu().numpy(), truth, ids)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        results = self.evaluator.evaluate()
+        results["q_seg"] = self.q.evaluate()["part_seg"]
+        results["outside"] = self.outside.compute()
+        short = {
+            task: {name: value for name, value in numbers.items() if "/" not in name}
+            for task, numbers in results.items()
+        }
+        return without_nan(short)
+
+
+@torch.inference_mode()
+def evaluate(
+    rows: Sequence[Row],
+    cfg: CfgNode,
+    weights: Path,
+    condition: str,
+    protocol: str = "sds",
+) -> dict[str, dict[str, dict]]:
+    """Rows of one network that differ in its last head only.
+
+    Args:
+        rows: with the same ``stage``, ``model`` and ``network``.
+        cfg: of the network, with the rows' ``model`` and one data set in DATASETS.TEST.
+        weights: its checkpoint.
+        condition: one of :data:`~.plan.CONDITIONS`.
+        protocol: of the APs.
+
+    Returns:
+        row -> data set (the one of ``cfg``, and its crossing people) -> task -> number.
+    """
+    (split,) = cfg.DATASETS.TEST
+    model = build_model(cfg).eval()
+    load_weights(model, str(weights))
+    heads, tap = {}, Tap()
+    if not rows[0].network:
+        learned = None if model.crf_head is None else model.crf_head.state_dict()
+        heads = {row.name: _head(row, cfg, learned).to(model.device) for row in rows}
+        model.crf_head = tap
+    splits = [split, register_crossing(split)]
+    numbers = {row.name: {name: Numbers(name, protocol) for name in splits} for row in rows}
+    mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=split)
+    mapper.with_annotations |= any(row.true_identity for row in rows)
+    loader = build_detection_test_loader(cfg, split, mapper=mapper, batch_size=1)
+    with _disturbed(model, condition):
+        for (picture,) in tqdm(loader, desc=f"{split}, {condition}", mininterval=10):
+            (output,) = model([picture])
+            for row in rows:
+                result = output["part_instances"]
+                if heads:
+                    (result,) = _label(row, heads[row.name], tap.call, picture)
+                for of_split in numbers[row.name].values():
+                    of_split.add(picture, result, output)
+    return {
+        row: {name: of_split.compute() for name, of_split in of_row.items()}
+        for row, of_row in numbers.items()
+    }
+
+
+def _disturbed(model: nn.Module, condition: str) -> AbstractContextManager:
+    """Given boxes come disturbed out of their file, those of the network's own are on the way."""
+    if not CONDITIONS[condition] or getattr(model, "detection_source", "detector") != "detector":
+        return nullcontext()
+    return disturb(model, **CONDITIONS[condition])
+
+
+def _head(row: Row, cfg: CfgNode, learned: dict | None) -> nn.Module:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(row.head))
+    head = build_instance_crf_head(cfg).eval()
+    if learned is not None:
+        head.load_state_dict(learned)
+    if row.true_identity:  # sure of itself, against nobody's 0.5
+        head.crf.raw_evidence_floor.fill_(-20)
+        head.crf.raw_cue_weights["evidence"].fill_(10)
+        head.crf.nobody_potential.fill_(-1)
+    return head
+
+
+def _label(
+    row: Row, head: nn.Module, call: tuple[tuple, dict], picture: dict
+) -> list[PartInstances]:
+    arguments, more = call
+    if row.true_identity:
+        more = {"evidence": [true_evidence(picture, arguments[1][0])]}
+    return head.inference(*arguments, **more)
+
+
+def true_evidence(picture: dict, detections: Instances) -> Tensor:
+    """(D, H, W) 1 where the true person is the one that the detection finds (IoU >= 0.5)."""
+    objects = picture["instances"]
+    evidence = torch.zeros(len(detections), *picture["object_seg"].shape)
+    iou = pairwise_iou(detections.pred_boxes, Boxes(objects.gt_boxes.tensor))
+    while iou.numel() and iou.max() >= 0.5:
+        i, j = divmod(int(iou.argmax()), iou.shape[1])
+        evidence[i] = picture["object_seg"] == objects.gt_object_ids[j]
+        iou[i], iou[:, j] = 0, 0
+    return evidence
+
+
+def rows_of_stage(folder: Path, protocol: str, splits: Sequence[str], again: bool = False) -> None:
+    """Evaluate the rows of the stage in ``folder``, and leave them in ``folder/rows.json``.
+
+    What is there is not done again.
+    """
+    file = folder / "rows.json"
+    done = read_json(file, dict) if file.exists() and not again else {"rows": {}, "curve": []}
+    of_stage = [row for row in make_rows() if row.stage == folder.name]
+    for split in splits:
+        for condition in CONDITIONS:
+            rows = [row for row in of_stage if row.disturbed or condition == AS_FOUND]
+            for group in _by_network(rows):
+                wanted = [row for row in group if not _get(done, row.name, split, condition)]
+                if not wanted:
+                    continue
+                cfg = _config(folder, wanted[0].model, split, condition)
+                weights = folder / "model_final.pth"
+                found = evaluate(wanted, cfg, weights, condition, protocol)
+                for name, of_row in found.items():
+                    for where, numbers in of_row.items():
+                        of_split = done["rows"].setdefault(name, {}).setdefault(where, {})
+                        of_split[condition] = numbers
+                write_json(file, done, indent=1)
+    _curve(folder, done, splits[0], protocol)
+
+
+def _curve(folder: Path, done: dict, split: str, protocol: str) -> None:
+    """Evaluate the stage's checkpoints of the way."""
+    row = CURVES.get(folder.name)
+    checkpoints = sorted(folder.glob("model_[0-9]*.pth")) if row else []
+    for checkpoint in checkpoints[len(done["curve"]) :]:
+        iteration = int(checkpoint.stem.rpartition("_")[2]) + 1
+        cfg = _config(folder, row.model, split, AS_FOUND)
+        found = evaluate([row], cfg, checkpoint, AS_FOUND, protocol)
+        done["curve"].append({"share": iteration / cfg.SOLVER.MAX_ITER, **found[row.name]})
+        write_json(folder / "rows.json", done, indent=1)
+
+
+def _get(done: dict, *keys: str) -> object:
+    found = done["rows"]
+    for key in keys:
+        found = found.get(key, {})
+    return found
+
+
+def _by_network(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that differ in their head only, together."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.network), []).append(row)
+    return list(groups.values())
+
+
+def _config(folder: Path, opts: Sequence[object], split: str, condition: str) -> CfgNode:
+    """The config of the stage in ``folder`` for evaluating it on ``split``."""
+    cfg = load_config(str(folder / "config.yaml"), ["DATASETS.TEST", f"('{split}',)"]).clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(opts))
+    if cfg.MODEL.INSTANCE_CRF.DETECTIONS.SOURCE == "record":
+        file = folder.with_name("detections") / DETECTION_FILES[condition].format(split=split)
+        cfg.DATASETS.DETECTIONS_TEST = (str(file),)
+    cfg.freeze()
+    return cfg
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of a trained stage")
+    parser.add_argument("--splits", nargs="+", required=True)
+    parser.add_argument("--protocol", default="sds")
+    args = parser.parse_args(argv)
+    instance_crf.register()
+    logging.getLogger("instance_crf.evaluation").setLevel(logging.WARNING)
+    rows_of_stage(args.folder, args.protocol, args.splits)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

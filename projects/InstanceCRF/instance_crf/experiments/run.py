@@ -1,0 +1,157 @@
+"""All seeds of a data set: what waits for what, and what is left of each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import load_config
+from ..files import read_json, write_json
+from .machine import describe
+from .plan import CURVES, Row, Stage, make_rows, make_stages, recipe_of
+from .tasks import Command, Task, run_tasks
+from .training import Training, detection_commands
+
+__all__ = ["Run"]
+
+#: Minutes that one evaluation of 150 pictures takes, about; and what writing detections does.
+_EVALUATION, _DETECTIONS = 0.5, 4.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """The stages and rows of a data set, in a folder.
+
+    Attributes:
+        training: how stages are trained.
+        stages: of a seed, in their order.
+        dataset: of `configs/datasets/`.
+    """
+
+    training: Training
+    stages: tuple[Stage, ...]
+    dataset: str
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        output: Path,
+        *,
+        dataset: str,
+        model: str = "r101_fpn",
+        budget: float = 30.0,
+        opts: tuple[str, ...] = (),
+        num_gpus: int = 0,
+    ) -> Run:
+        """See the tool's options."""
+        splits = load_config(str(root / "configs" / "datasets" / f"{dataset}.yaml")).DATASETS.TEST
+        recipe = recipe_of(dataset, model, splits)
+        training = Training(root, output, recipe, budget, opts, num_gpus)
+        return cls(training, tuple(make_stages(recipe)), dataset)
+
+    @property
+    def output(self) -> Path:
+        return self.training.output
+
+    def run(self, seeds: Sequence[int], jobs: int, only: Sequence[str] | None = None) -> None:
+        """Train and evaluate what is not there yet; see :func:`~.tasks.run_tasks`.
+
+        Args:
+            seeds: of the training.
+            jobs: programs at once.
+            only: stages, whose starts must be there or among them; None: all.
+
+        Raises:
+            ValueError: there is no such stage.
+        """
+        run = self._with(only)
+        tasks = [task for seed in seeds for task in run._tasks_of(seed, seeds[0])]
+        run_tasks(tasks, jobs)
+
+    def _with(self, only: Sequence[str] | None) -> Run:
+        names = [stage.name for stage in self.stages]
+        for name in only or ():
+            if name not in names:
+                raise ValueError(f"There is no stage {name!r}; there are {', '.join(names)}.")
+        return replace(self, stages=tuple(s for s in self.stages if not only or s.name in only))
+
+    def _tasks_of(self, seed: int, first: int) -> Iterator[Task]:
+        """The tasks of a seed. A stage is timed once, for the first seed."""
+        training = self.training
+        for stage in self.stages:
+            before = [f"seed {seed}: {stage.start}"] if stage.start else []
+            before += [f"seed {seed}: detections"] if stage.given_boxes else []
+            timing = f"timing {stage.name}"
+            if seed == first:
+                yield Task(timing, (*before,), 0.5, lambda s=stage: training.timing(seed, s))
+            minutes = 0.0 if training.is_trained(seed, stage.name) else training.minutes(stage)
+            name = f"seed {seed}: {stage.name}"
+            yield Task(
+                *(name, (timing, *before), minutes, lambda s=stage: training.commands(seed, s))
+            )
+            if stage.name == "base":
+                yield Task(
+                    *(f"seed {seed}: detections", (name,), _DETECTIONS),
+                    lambda: detection_commands(training, seed),
+                )
+            rows = [row for row in make_rows() if row.stage == stage.name]
+            if rows or stage.name in CURVES:
+                yield Task(
+                    f"seed {seed}: rows of {stage.name}",
+                    (name, f"seed {seed}: detections"),
+                    self._minutes_of(rows),
+                    lambda s=stage: self._evaluation(seed, s),
+                )
+
+    def _minutes_of(self, rows: Sequence[Row]) -> float:
+        times = sum(3 if row.disturbed else 1 for row in rows)
+        return _EVALUATION * times * len(self.training.recipe.splits) / 2
+
+    def _evaluation(self, seed: int, stage: Stage) -> Iterator[Command]:
+        folder = self.training.folder(seed, stage.name)
+        recipe = self.training.recipe
+        program = Path(__file__).with_name("rows.py")
+        arguments = [program, folder, "--protocol", recipe.protocol, "--splits", *recipe.splits]
+        yield Command(arguments, folder.with_name(f"{stage.name}_rows.log"))
+        self._collect(seed)
+
+    def _collect(self, seed: int) -> None:
+        """Write what there is of a seed to its results.json."""
+        file = self.output / f"seed_{seed}" / "results.json"
+        rows, curve, minutes = {}, {}, {}
+        share = {"": 0.0}
+        for stage in make_stages(self.training.recipe):
+            share[stage.name] = share[stage.start] + stage.share
+            found = self.training.folder(seed, stage.name) / "rows.json"
+            if not found.exists():
+                continue
+            done = read_json(found, dict)
+            rows |= done["rows"]
+            minutes[stage.name] = share[stage.name] * self.training.budget
+            if done["curve"]:
+                before = share[stage.start] * self.training.budget
+                curve[CURVES[stage.name].name] = [
+                    {"minutes": before + point.pop("share") * self.training.minutes(stage), **point}
+                    for point in done["curve"]
+                ]
+        hours = sum(stage.share for stage in self.stages if stage.name in minutes)
+        write_json(
+            file,
+            {
+                "seed": seed,
+                "budget": self.training.budget,
+                "made": describe() | {"hours": round(hours * self.training.budget / 60, 2)},
+                "minutes": minutes,
+                "rows": rows,
+                "curve": curve,
+            },
+            indent=1,
+        )
+
+    def report(self) -> str:
+        """Write tables.md and the plots; returns what tables.md says."""
+        from .tables import write_report
+
+        return write_report(self.output, self.dataset, self.training.recipe)

@@ -1,0 +1,187 @@
+"""Which tables and plots are made of the results, and what the paper published beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..files import write_text
+from .plan import AS_FOUND, BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
+from .plots import plot_gains, plot_thresholds, plot_training
+from .report import Table, ordering, provenance, render, wins, won_back
+from .results import Column, Results, read_results
+
+__all__ = ["write_report"]
+
+BOX_ONLY, GLOBAL, END_TO_END, *_ = TABLE_1
+*_, BEST = TABLE_1
+UNTRAINED, FACTORED, FULL = "factored, not trained", "factored, given boxes", "**full system**"
+SYSTEMS = [*TABLE_1, UNTRAINED, FACTORED, FULL, *BASELINES]
+TRUTHS = ("true identity", "true boxes", "true parts", "true boxes and parts")
+
+PUBLISHED_1 = {
+    "Mask R-CNN over parts": (38.8, 28.1, 19.3, 36.7),
+    "box term only": (38.0, 27.4, 16.7, 36.6),
+    "+ global term": (38.8, 28.5, 17.6, 37.3),
+    "+ end to end": (39.0, 28.6, 17.4, 37.7),
+    "box term only, OHEM": (38.7, 28.9, 17.5, 36.7),
+    "+ global term, OHEM": (39.7, 29.7, 18.7, 37.4),
+    "+ end to end, OHEM": (40.6, 30.4, 19.1, 38.4),
+}
+"""Table 1 of the paper; the first of these is MNC."""
+PUBLISHED_3 = {"+ end to end, OHEM": (65.9, 66.3)}
+"""Table 3: Q, and the labelling."""
+THE_PAPERS = "pascal_person_part"
+
+
+def _columns(split: str, *wanted: tuple[str, str, str], condition: str = AS_FOUND) -> list[Column]:
+    return [Column(heading, split, condition, task, metric) for heading, task, metric in wanted]
+
+
+def _usual(split: str, condition: str = AS_FOUND) -> list[Column]:
+    return _columns(
+        split,
+        ("part APr50", "part_apr", "APr50"),
+        ("part APr_vol", "part_apr", "APr_vol"),
+        ("person APr50", "object_apr", "APr50"),
+        ("person APr_vol", "object_apr", "APr_vol"),
+        ("APp50", "person_ap", "APp50"),
+        ("APp_vol", "person_ap", "APp_vol"),
+        ("part mIoU", "part_seg", "mIoU"),
+        condition=condition,
+    )
+
+
+def _thresholds(split: str, task: str, *percents: int) -> list[Column]:
+    wanted = [(f"{p / 100:.1f}", task, f"APr{p}") for p in percents]
+    return _columns(split, *wanted, ("vol", task, "APr_vol"))
+
+
+def _published(numbers: dict[str, tuple], columns: Sequence[Column], dataset: str) -> dict:
+    if dataset != THE_PAPERS:
+        return {}
+    headings = [column.heading for column in columns]
+    return {row: dict(zip(headings, values, strict=True)) for row, values in numbers.items()}
+
+
+def _tables(dataset: str, split: str) -> Iterator[Table]:
+    """What is shown of one data set."""
+    first = _thresholds(split, "part_apr", 50, 60, 70)
+    yield Table(
+        f"Table 1: parts of people, {split}",
+        ["Mask R-CNN over parts", *TABLE_1],
+        first,
+        published=_published(PUBLISHED_1, first, dataset),
+    )
+    yield Table(
+        f"Table 2: whole people, {split}",
+        [*TABLE_1, FACTORED, FULL],
+        _thresholds(split, "object_apr", 50, 60, 70, 80, 90),
+    )
+    third = _columns(split, ("Q", "q_seg", "mIoU"), ("labelling", "part_seg", "mIoU"))
+    yield Table(
+        f"Table 3: parts alone, mIoU, {split}",
+        [*TABLE_1, FACTORED, FULL],
+        third,
+        published=_published(PUBLISHED_3, third, dataset),
+    )
+    rows = [row.name for row in make_rows()]
+    between = rows[rows.index(BEST) + 1 : rows.index(UNTRAINED)]
+    yield Table(
+        f"What the paper leaves open, {split}", [BEST, *between], _usual(split), reference=BEST
+    )
+    beyond = rows[rows.index(UNTRAINED) : rows.index(BASELINES[0])]
+    yield Table(
+        f"First what, then whose, {split}",
+        [BEST, *beyond],
+        _usual(split),
+        reference=FULL,
+        unranked=TRUTHS,
+    )
+    yield Table(
+        f"What one would pick instead, {split}",
+        {"the paper": [BOX_ONLY, BEST], "ours": [UNTRAINED, FULL], "instead": list(BASELINES)},
+        _usual(split),
+        reference=FULL,
+    )
+    yield Table(f"Crossing people, {split}", SYSTEMS, _usual(f"{split}_crossing"), reference=FULL)
+    disturbed = [
+        Column(f"{heading}, {condition}", split, condition, task, "APr_vol")
+        for heading, task in (("part APr_vol", "part_apr"), ("person APr_vol", "object_apr"))
+        for condition in CONDITIONS
+    ]
+    yield Table(f"Bad boxes, {split}", SYSTEMS, disturbed)
+
+
+def _findings(results: Results, split: str) -> Iterator[str]:
+    part, person, whole = (_usual(split)[i] for i in (1, 3, 5))
+    yield f"### Is each row of Table 1 better than the one before? {split}"
+    for column in (part, person):
+        yield f"{column.heading}:"
+        rows = list(TABLE_1)
+        yield ordering(results, rows[:3], column)
+        yield ordering(results, rows[3:], column)
+        yield "\n".join(
+            ordering(results, pair, column) for pair in zip(rows[:3], rows[3:], strict=True)
+        )
+    yield f"### The full system over what one would pick instead, {split}"
+    yield wins(results, FULL, [BEST, UNTRAINED, *BASELINES], [part, person, whole])
+    yield f"### Pixels of people outside their shrunk boxes, {split}"
+    recall = Column("recall, %", split, AS_FOUND, "outside", "recall")
+    yield won_back(results, SYSTEMS, BOX_ONLY, recall, SHRUNK)
+    yield f"### What {FALSE} cost in part APr_vol, {split}"
+    yield _lost(results, part)
+
+
+def _lost(results: Results, column: Column) -> str:
+    """A line a row: its number under false boxes over that without."""
+    from .results import summarize, values
+
+    lines = []
+    for row in SYSTEMS:
+        here = values(results, row, column)
+        there = values(results, row, column._replace(condition=FALSE))
+        found = summarize({seed: there[seed] - here[seed] for seed in here if seed in there})
+        if found is not None:
+            lines.append(f"* {row}: {found.mean:+.1f} ± {found.spread:.1f}")
+    return "\n".join(lines)
+
+
+def write_report(output: Path, dataset: str, recipe: Recipe) -> str:
+    """Write OUTPUT/tables.md and the plots beside it.
+
+    Returns:
+        What tables.md says.
+
+    Raises:
+        FileNotFoundError: there are no results yet.
+    """
+    results = read_results(output)
+    blocks = [f"## {dataset}: {len(results)} seed(s)", provenance(results)]
+    for split in recipe.splits:
+        blocks += [render(table, results) for table in _tables(dataset, split)]
+        blocks += _findings(results, split)
+    text = "\n\n".join(block.strip() for block in blocks) + "\n"
+    write_text(output / "tables.md", text)
+    for split in recipe.splits:
+        _plots(results, split, output)
+    return text
+
+
+def _plots(results: Results, split: str, folder: Path) -> None:
+    def known(rows: Sequence[str]) -> list[str]:
+        return [row for row in rows if any(row in r["rows"] for r in results.values())]
+
+    column = _usual(split)[1]
+    if known([FULL]):
+        shown = known([BOX_ONLY, BEST, FULL, *BASELINES[2:]])
+        path = folder / f"{split}_thresholds.png"
+        plot_thresholds(results, shown, split, path, reference=FULL)
+        rows = [row.name for row in make_rows()]
+        rows = known([row for row in rows if row not in (FULL, *TRUTHS)])
+        plot_gains(results, rows, FULL, column, folder / f"{split}_gains.png")
+    systems = list(dict.fromkeys(s for r in results.values() for s in r.get("curve", {})))
+    if systems and any(
+        split in p for r in results.values() for c in r["curve"].values() for p in c
+    ):
+        plot_training(results, systems, split, folder / f"{split}_training.png")

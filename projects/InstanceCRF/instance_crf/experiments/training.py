@@ -1,0 +1,122 @@
+"""How the stages are trained: iterations by the minutes they may take, the detections between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files import read_json, read_text, write_json
+from .plan import CONDITIONS, DETECTION_FILES, Recipe, Stage
+from .tasks import Command
+
+__all__ = ["Training", "detection_commands"]
+
+TIMED = 40
+"""Iterations by which a stage is timed."""
+CHECKPOINTS = 4
+"""Of a stage: so much of it at most is lost when it is killed."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The stages of a data set in a folder.
+
+    Attributes:
+        root: of the repository.
+        output: its folders ``seed_N/STAGE``.
+        recipe: what the networks are put together of.
+        budget: minutes of a base network.
+        opts: config overrides of all stages.
+        num_gpus: of each program.
+    """
+
+    root: Path
+    output: Path
+    recipe: Recipe
+    budget: float
+    opts: tuple[str, ...] = ()
+    num_gpus: int = 0
+
+    def folder(self, seed: int, stage: str) -> Path:
+        return self.output / f"seed_{seed}" / stage
+
+    def is_trained(self, seed: int, stage: str) -> bool:
+        return (self.folder(seed, stage) / "model_final.pth").is_file()
+
+    def timing(self, seed: int, stage: Stage) -> Iterator[Command]:
+        """The program that finds out how many iterations fit into the stage's minutes."""
+        if stage.name in self._iterations():
+            return
+        folder = self.output / "timing" / stage.name
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        yield self._command(seed, stage, TIMED, folder)
+        *_, last = read_text(folder / "metrics.json").splitlines()
+        number = max(round(60 * self.minutes(stage) / json.loads(last)["time"]), 1)
+        plan = {"budget": self.budget, "iterations": self._iterations() | {stage.name: number}}
+        write_json(self.output / "plan.json", plan, indent=1)
+        shutil.rmtree(folder)
+
+    def commands(self, seed: int, stage: Stage) -> Iterator[Command]:
+        """The program that trains it, or goes on where it was left; its number of iterations is
+        known."""
+        if not self.is_trained(seed, stage.name):
+            iterations = self._iterations()[stage.name]
+            yield self._command(seed, stage, iterations, self.folder(seed, stage.name))
+
+    def minutes(self, stage: Stage) -> float:
+        return self.budget * stage.share
+
+    def _command(self, seed: int, stage: Stage, iterations: int, folder: Path) -> Command:
+        opts: list[object] = ["SEED", seed, *stage.opts]
+        if stage.start:
+            opts += ["MODEL.WEIGHTS", self.folder(seed, stage.start) / "model_final.pth"]
+        if stage.given_boxes:
+            file = self.folder(seed, "detections") / f"{self.recipe.train}.json"
+            opts += ["DATASETS.DETECTIONS_TRAIN", f"('{file}',)"]
+        opts += ["SOLVER.MAX_ITER", iterations, "SOLVER.WARMUP_ITERS", iterations // 20]
+        opts += ["SOLVER.CHECKPOINT_PERIOD", -(-iterations // CHECKPOINTS)]
+        # Nothing is evaluated here.
+        opts += ["DATASETS.TEST", "()", "TEST.PICTURES", 0, *self.opts, "OUTPUT_DIR", folder]
+        files = [self.root / "configs" / f"{name}.yaml" for name in stage.files]
+        flags = ["--resume"] if (folder / "last_checkpoint").exists() else []
+        flags += ["--num-gpus", self.num_gpus] if self.num_gpus else []
+        log = folder.with_name(f"{folder.name}.log")
+        program = self.root / "tools" / "train_net.py"
+        return Command([program, *flags, "--config-file", *files, *opts], log)
+
+    def _iterations(self) -> dict[str, int]:
+        """Stage -> how many, of those that were timed: the same for all seeds."""
+        file = self.output / "plan.json"
+        if not file.exists():
+            return {}
+        plan = read_json(file, dict)
+        if plan["budget"] != self.budget:
+            raise ValueError(
+                f"{file} has a budget of {plan['budget']} minutes, --budget is {self.budget}: "
+                "give that, or another --output."
+            )
+        return plan["iterations"]
+
+
+def detection_commands(training: Training, seed: int) -> Iterator[Command]:
+    """The programs that write the base network's detections as files: of the training pictures,
+    and of those that are evaluated, with and without masks, under all conditions."""
+    base, folder = training.folder(seed, "base"), training.folder(seed, "detections")
+    wanted = [(training.recipe.train, "as found")]
+    wanted += [(split, condition) for split in training.recipe.splits for condition in CONDITIONS]
+    for split, condition in wanted:
+        file = folder / DETECTION_FILES[condition].format(split=split)
+        if file.exists():
+            continue
+        flags = [
+            part
+            for name, value in CONDITIONS[condition].items()
+            for part in ({"scale": "--box-scale", "false_boxes": "--false-boxes"}[name], value)
+        ]
+        arguments = [training.root / "tools" / "write_detections.py"]
+        arguments += ["--config-file", base / "config.yaml", "--dataset", split, "--output", file]
+        arguments += [*flags, "MODEL.WEIGHTS", base / "model_final.pth"]
+        yield Command(arguments, folder.with_name("detections.log"))

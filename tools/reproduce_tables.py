@@ -1,0 +1,87 @@
+#!/usr/bin/env python
+"""The paper's tables, and what users would pick instead, on any data set of configs/datasets.
+
+    python datasets/prepare_synthetic.py --split all
+    python tools/reproduce_tables.py --dataset synthetic_people --seeds 3 --budget 30
+
+For each seed one base network learns parts, boxes, masks and votes for so many minutes; what is
+trained from it has a fifth of them more, and the baselines as many in all. Rows that differ only at
+inference are evaluated on the same network. Everything goes to OUTPUT, network by network: run
+again, it goes on where it was interrupted, to the same numbers, and does nothing twice.
+
+    OUTPUT/seed_N/STAGE/          config, checkpoints; STAGE.log
+    OUTPUT/seed_N/results.json    all numbers of a seed
+    OUTPUT/tables.md, *.png       what they say
+
+A minute is one of the process that trains: on CPUs each has one thread, and --jobs run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", default="synthetic_people", help="of configs/datasets")
+    parser.add_argument("--model", default="r101_fpn", help="of configs/models, for photographs")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 1, 2, ...")
+    parser.add_argument("--budget", type=float, default=30.0, help="minutes of a base network")
+    parser.add_argument("--output", type=Path, help="default: output/tables/DATASET")
+    parser.add_argument("--jobs", type=int, help="programs at once; default: one a CPU core or GPU")
+    parser.add_argument(
+        "--only", nargs="+", metavar="STAGE", help="only these stages and their like"
+    )
+    parser.add_argument("--report", action="store_true", help="only write tables and plots again")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides of all training"
+    )
+    args = parser.parse_args(argv)
+    if args.seeds < 1 or not args.budget > 0 or (args.jobs is not None and args.jobs < 1):
+        parser.error("--seeds, --budget and --jobs are above 0")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    # Before torch is loaded; for the programs, too. One thread gives the same numbers again.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+    import instance_crf
+    from instance_crf.data.parallel import default_workers
+    from instance_crf.experiments.run import Run
+    from instance_crf.files import lock_folder
+
+    instance_crf.register()
+    import torch
+
+    gpus = torch.cuda.device_count()
+    run = Run.of(
+        ROOT,
+        (args.output or ROOT / "output" / "tables" / args.dataset).resolve(),
+        dataset=args.dataset,
+        model=args.model,
+        budget=args.budget,
+        opts=tuple(args.opts),
+        num_gpus=gpus,
+    )
+    seeds = range(1, args.seeds + 1)
+    run.output.mkdir(parents=True, exist_ok=True)
+    with lock_folder(run.output, "reproducing tables"):
+        if not args.report:
+            run.run(seeds, args.jobs or (1 if gpus else default_workers()), args.only)
+        print(run.report())
+
+
+if __name__ == "__main__":
+    from instance_crf.program import run_program
+
+    sys.exit(run_program(main))
