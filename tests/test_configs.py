@@ -27,6 +27,9 @@ instance_crf.register()
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+TABLES = sorted(path.stem for path in CONFIGS.glob("tables/*.yaml"))
+TINY = ["models/tiny_fpn.yaml", "datasets/synthetic_people.yaml", "schedules/instance_crf.yaml"]
+PAPER = ["models/r101_psp.yaml", "datasets/pascal_person_part.yaml", "schedules/piecewise.yaml"]
 DEMO = str(CONFIGS / "SyntheticPeople/instance_crf.yaml")
 SMALL = """
     MODEL.DEVICE cpu MODEL.WEIGHTS '' INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64
@@ -39,13 +42,18 @@ train_net = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(train_net)
 
 
-def complete(name):
-    """The files of a whole config: ``name`` beside a model and a data set where it has none."""
+def complete(name, below=TINY):
+    """The files of a whole config: ``name`` beside a model and a data set where it has none.
+
+    Args:
+        below: what a row of ``tables`` comes after.
+    """
     parts = {
         "models": [name, "datasets/pascal_person_part.yaml"],
         "datasets": ["models/tiny_fpn.yaml", name],
         "schedules": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
         "SyntheticPeople": [name],
+        "tables": [*below, name],
     }
     folder = name.split("/")[0] if "/" in name else "models"
     return [str(CONFIGS / file) for file in parts[folder]]
@@ -97,13 +105,19 @@ def small(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
-def test_one_inference_and_one_iteration(small, name):
-    cfg = small(complete(name))
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [
+        *((name, TINY) for name in FILES),
+        *((f"tables/{row}.yaml", PAPER) for row in ("piecewise_box", "factored")),
+    ],
+)
+def test_one_inference_and_one_iteration(small, name, below):
+    cfg = small(complete(name, below))
     check_datasets(cfg)
     model = train_net.Trainer.build_model(cfg)
     assert cfg.MODEL.INSTANCE_CRF.ENABLED == (model.crf_head is not None)
-    assert (model.identity_head is None) == name.startswith("models/r101_psp")
+    assert (model.identity_head is None) == (cfg.MODEL.INSTANCE_CRF.FORM == "joint")
     for dataset in cfg.DATASETS.TEST:
         inputs = next(iter(train_net.Trainer.build_test_loader(cfg, dataset)))
         output = model.eval()(inputs)[0]
@@ -141,6 +155,41 @@ def test_network_of_the_paper():
     assert not any("norm" in name for name, _ in model.backbone.named_parameters())
     assert model.identity_head is None
     assert model.roi_heads is None and model.detection_source == "record"
+
+
+@pytest.mark.parametrize("below", [TINY, PAPER], ids=["tiny", "paper"])
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "ohem"])
+def test_rows_of_the_tables_say_all_that_they_are(name, below):
+    """Whatever model, data set and schedule are below them."""
+    files = complete(f"tables/{name}.yaml", below)
+    cfg = load_config(files[0], [*files[1:], "MODEL.DEVICE", "cpu"])
+    crf = cfg.MODEL.INSTANCE_CRF
+    ours, detector = name in ("factored", "full"), name in ("full", "joint_detector")
+    assert crf.FORM == ("factored" if ours else "joint") and crf.ENABLED
+    assert cfg.MODEL.IDENTITY_HEAD.ENABLED == ours and cfg.MODEL.DETECTOR.ENABLED == detector
+    assert crf.DETECTIONS.SOURCE == ("detector" if detector else "record")
+    assert (crf.DETECTIONS.SCORE_THRESH, crf.MIN_SHARE) == ((0.15, 0.05) if ours else (0.5, 0.0))
+    assert ours or crf.REFERENCE_SIZE == 0
+    hardest = 0.12 if ours or detector or name.endswith("_ohem") else 0.0
+    assert (crf.OHEM_TOP_K, cfg.MODEL.SEM_SEG_HEAD.OHEM_TOP_K) == (hardest, hardest)
+    box_only = "box" in name
+    assert (crf.BOX_TERM, crf.GLOBAL_TERM, crf.PAIRWISE_TERM) == (True, not box_only, True)
+    assert crf.BACKGROUND_BOX_TERM == box_only
+    if name != "joint":
+        frozen = ["backbone", "part_head"] if name.startswith("piecewise") else []
+        assert frozen == cfg.MODEL.FREEZE
+        dataset = "synthetic_people" if below is TINY else "pascal_person_part"
+        assert f"output/{dataset}/tables/{name}" == cfg.OUTPUT_DIR
+        assert f"output/{dataset}/parts/model_final.pth" == cfg.MODEL.WEIGHTS
+
+
+@pytest.mark.parametrize("name", ["piecewise_box_ohem", "piecewise_ohem"])
+def test_piecewise_only_the_crf_learns(name):
+    files = complete(f"tables/{name}.yaml")
+    model = build_model(load_config(files[0], [*files[1:], "MODEL.DEVICE", "cpu"]))
+    learning = {key for key, weight in model.named_parameters() if weight.requires_grad}
+    assert learning == {key for key, _ in model.named_parameters() if key.startswith("crf_head.")}
+    assert model.roi_heads is None and model.identity_head is None
 
 
 def test_later_files_win_and_options_win_over_files(tmp_path):
