@@ -9,7 +9,7 @@ from ..files import write_text
 from .plan import AS_FOUND, BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
 from .plots import plot_gains, plot_thresholds, plot_training
 from .report import Table, ordering, provenance, render, wins, won_back
-from .results import Column, Results, read_results
+from .results import Column, Results, points_of_curve, read_results, summarize, values
 
 __all__ = ["write_report"]
 
@@ -135,8 +135,6 @@ def _findings(results: Results, split: str) -> Iterator[str]:
 
 def _lost(results: Results, column: Column) -> str:
     """A line a row: its number under false boxes over that without."""
-    from .results import summarize, values
-
     lines = []
     for row in SYSTEMS:
         here = values(results, row, column)
@@ -180,8 +178,6 @@ def _plots(results: Results, split: str, folder: Path) -> None:
         rows = [row.name for row in make_rows()]
         rows = known([row for row in rows if row not in (FULL, *TRUTHS)])
         plot_gains(results, rows, FULL, column, folder / f"{split}_gains.png")
-    systems = list(dict.fromkeys(s for r in results.values() for s in r.get("curve", {})))
-    if systems and any(
-        split in p for r in results.values() for c in r["curve"].values() for p in c
-    ):
+    systems = list(dict.fromkeys(system for r in results.values() for system in r["curve"]))
+    if any(points_of_curve(results, s, split, column.task, column.metric) for s in systems):
         plot_training(results, systems, split, folder / f"{split}_training.png")

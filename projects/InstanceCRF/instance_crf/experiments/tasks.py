@@ -86,8 +86,7 @@ def run_tasks(tasks: Sequence[Task], jobs: int) -> None:
                     if not any(True for _ in _ready(waiting, running, jobs)):
                         raise ValueError(f"Tasks that wait for one another: {names}.")
                 bar.set_description_str(", ".join(running) or "done", refresh=False)
-                bar.n = done + sum(one.minutes for one in running.values())
-                bar.refresh()
+                bar.update(done + sum(one.minutes for one in running.values()) - bar.n)
         finally:
             for one in running.values():
                 one.end()
