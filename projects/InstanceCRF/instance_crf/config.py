@@ -11,10 +11,10 @@ from os.path import expanduser
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from .config_files import merge_checked, read_layers
-from .taxonomies.schema import PartTaxonomy
+from .data.datasets.register import taxonomy_of
 
 __all__ = ["add_instance_crf_config", "check_datasets", "follow_datasets", "leaves", "load_config"]
 
@@ -399,7 +399,7 @@ def check_datasets(cfg: CN) -> None:
 
 def _keys_that_follow(cfg: CN, dataset_name: str) -> dict[str, object]:
     """The keys that follow from a data set, and what they must be."""
-    taxonomy = _taxonomy(dataset_name)
+    taxonomy = taxonomy_of(dataset_name)
     objects, classes = list(taxonomy.object_names), list(cfg.MODEL.DETECTOR.CLASSES)
     for name in objects:
         if classes and name not in classes:
@@ -414,22 +414,6 @@ def _keys_that_follow(cfg: CN, dataset_name: str) -> dict[str, object]:
         "MODEL.INSTANCE_CRF.PART_OWNER": list(taxonomy.part_owner),
         "MODEL.INSTANCE_CRF.PART_REGIONS": list(taxonomy.part_regions),
     }
-
-
-def _taxonomy(dataset_name: str) -> PartTaxonomy:
-    if dataset_name not in DatasetCatalog:
-        known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
-        raise ValueError(
-            f"DATASETS names {dataset_name!r}, which is not registered. Known: "
-            f"{', '.join(known) or 'none: call instance_crf.register() first'}."
-        )
-    taxonomy = MetadataCatalog.get(dataset_name).get("taxonomy")
-    if taxonomy is None:
-        raise ValueError(
-            f"{dataset_name!r} has no part taxonomy: register it with "
-            "instance_crf.data.datasets.register.register_parts."
-        )
-    return taxonomy
 
 
 def _value(cfg: CN, key: str) -> object:

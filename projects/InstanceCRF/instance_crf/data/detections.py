@@ -1,6 +1,6 @@
 """Given detections: boxes, and perhaps masks, of another detector in a COCO results file.
 
-Legend: C object classes of the data set, H, W size of an image in pixels.
+Legend: C object classes of the data set, D detections, H, W size of an image in pixels.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..entries import as_finite, as_name, as_whole, require_keys
+from ..extras import require
 from ..files import read_json
 from ..taxonomies.schema import PartTaxonomy
 from . import coco_masks
 
-__all__ = ["as_box", "check_masks", "decode_mask", "read_detections"]
+__all__ = ["as_box", "check_masks", "decode_mask", "read_detections", "results_of"]
 
 _XYWH_ABS = 1  # detectron2.structures.BoxMode.XYWH_ABS
 
@@ -68,6 +69,39 @@ def read_detections(
                 }
             )
     return result
+
+
+def results_of(
+    image_id: str | int,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    category_ids: Sequence[int],
+    masks: np.ndarray | None = None,
+) -> list[dict]:
+    """The detections of an image as :func:`read_detections` has them from a file.
+
+    Args:
+        image_id: of the data set.
+        boxes: (D, 4) x1 y1 x2 y2 in pixels of the original image.
+        scores: (D,).
+        category_ids: D, as the file is to have them.
+        masks: (D, H, W) bool, of the original image's size.
+
+    Raises:
+        ImportError: there are masks, but pycocotools is not installed.
+    """
+    boxes = boxes.astype(np.float64)  # so that x + width is x2 again, to the last bit but one
+    boxes[:, 2:] -= boxes[:, :2]
+    results = [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+        for box, score, category in zip(boxes.tolist(), scores.tolist(), category_ids, strict=True)
+    ]
+    for result, mask in zip(results, () if masks is None else masks, strict=masks is not None):
+        encoded = require("pycocotools.mask", "eval").encode(
+            np.asfortranarray(mask, dtype=np.uint8)
+        )
+        result["segmentation"] = {**encoded, "counts": encoded["counts"].decode("ascii")}
+    return results
 
 
 def as_box(value: object, where: str) -> list[float]:

@@ -45,17 +45,21 @@ def detections_from_ground_truth(instances: Instances, *, jitter: float = 0.0) -
     return result[result.pred_boxes.nonempty()]
 
 
-def jitter_boxes(boxes: Tensor, fraction: float) -> Tensor:
+def jitter_boxes(
+    boxes: Tensor, fraction: float, generator: torch.Generator | None = None
+) -> Tensor:
     """Move and scale boxes at random, as a weak detector would.
 
     Args:
         boxes: (D, 4) x1 y1 x2 y2.
         fraction: centre and size change by up to this fraction of the width and the height,
             each independently and uniformly.
+        generator: of the boxes' device; None: PyTorch's own.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     size = boxes[:, 2:] - boxes[:, :2]
-    shift, scale = (torch.rand(2, len(boxes), 2, device=boxes.device) * 2 - 1) * fraction
+    draws = torch.rand(2, len(boxes), 2, device=boxes.device, generator=generator)
+    shift, scale = (draws * 2 - 1) * fraction
     centre = centre + shift * size
     half = size * (1 + scale) / 2
     return torch.cat([centre - half, centre + half], dim=1)

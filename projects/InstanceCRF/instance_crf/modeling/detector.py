@@ -11,12 +11,19 @@ from contextlib import contextmanager
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_proposal_generator
+from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from .ignored import IgnoringRPN, without_ignored
 
-__all__ = ["all_but_masks", "build_proposals", "detector_losses", "find_detections"]
+__all__ = [
+    "BoxDetector",
+    "all_but_masks",
+    "build_proposals",
+    "detector_losses",
+    "find_detections",
+]
 
 
 def build_proposals(cfg: CfgNode, input_shape: dict) -> nn.Module:
@@ -66,6 +73,42 @@ def find_detections(
         features = {name: feature.detach() for name, feature in features.items()}
         proposals, _ = proposal_generator(images, features, None)
         return roi_heads(images, features, proposals, None)[0]
+
+
+class BoxDetector(nn.Module):
+    """The detector of a model alone: pictures in, detections out.
+
+    Args:
+        model: has a two-stage detector as Detectron2's ``GeneralizedRCNN`` has it.
+
+    Raises:
+        ValueError: it has none.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        if getattr(model, "proposal_generator", None) is None or model.roi_heads is None:
+            raise ValueError(
+                f"{type(model).__name__} has no detector of its own: MODEL.DETECTOR.ENABLED is "
+                "False, or its boxes come from elsewhere."
+            )
+        self.model = model
+
+    @property
+    def roi_heads(self) -> nn.Module:
+        return self.model.roi_heads
+
+    def forward(self, batched_inputs: list[dict]) -> list[Instances]:
+        """All that the ROI heads give, ``pred_boxes`` in pixels of ``height, width`` of each input,
+        and ``pred_masks``, if there are, of that size."""
+        model = self.model
+        images = model.preprocess_image(batched_inputs)
+        features = model.backbone(images.tensor)
+        found = find_detections(model.proposal_generator, model.roi_heads, images, features)
+        return [
+            detector_postprocess(detections, inputs["height"], inputs["width"])
+            for detections, inputs in zip(found, batched_inputs, strict=True)
+        ]
 
 
 def all_but_masks(roi_heads: nn.Module | None) -> list[nn.Module]:

@@ -18,6 +18,7 @@ __all__ = [
     "import_modules",
     "register_canonical",
     "register_parts",
+    "taxonomy_of",
 ]
 
 
@@ -97,3 +98,26 @@ def register_parts(
         evaluator_type="part_instance",
         **metadata,
     )
+
+
+def taxonomy_of(dataset_name: str) -> PartTaxonomy:
+    """The taxonomy of a registered data set.
+
+    Raises:
+        ValueError: there is no such data set, or it has none; says which have.
+    """
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    if dataset_name not in DatasetCatalog:
+        known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
+        raise ValueError(
+            f"DATASETS names {dataset_name!r}, which is not registered. Known: "
+            f"{', '.join(known) or 'none: call instance_crf.register() first'}."
+        )
+    taxonomy = MetadataCatalog.get(dataset_name).get("taxonomy")
+    if taxonomy is None:
+        raise ValueError(
+            f"{dataset_name!r} has no part taxonomy: register it with "
+            "instance_crf.data.datasets.register.register_parts."
+        )
+    return taxonomy
