@@ -70,6 +70,7 @@ CHANGES = {
     f"{IDENTITY}.POWER": (3.0,),
     f"{IDENTITY}.SIGMA": (0.5,),
     f"{CRF}.NAME": ("AnotherHead",),
+    f"{CRF}.RULE": ("best_box", f"{CRF}.NAME", "RuleHead"),
     f"{CRF}.ENABLED": (False,),
     f"{CRF}.FORM": ("joint",),
     f"{CRF}.REFERENCE_SIZE": (300.0,),

@@ -53,7 +53,11 @@ def complete(name, below=TINY):
         "datasets": ["models/tiny_fpn.yaml", name],
         "schedules": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
         "SyntheticPeople": [name],
+<<<<<<< HEAD
         "tables": [*below, name],
+=======
+        "baselines": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
+>>>>>>> w-rules
     }
     folder = name.split("/")[0] if "/" in name else "models"
     return [str(CONFIGS / file) for file in parts[folder]]
@@ -132,7 +136,8 @@ def test_one_inference_and_one_iteration(small, name, below):
         "loss_parts": "part_head" not in cfg.MODEL.FREEZE,
         "loss_identity": cfg.MODEL.IDENTITY_HEAD.ENABLED
         and "identity_head" not in cfg.MODEL.FREEZE,
-        "loss_crf": cfg.MODEL.INSTANCE_CRF.ENABLED,
+        "loss_crf": cfg.MODEL.INSTANCE_CRF.ENABLED
+        and cfg.MODEL.INSTANCE_CRF.NAME == "InstanceCRFHead",
         "loss_cls": cfg.MODEL.DETECTOR.ENABLED and not {"detector", "boxes"} & {*cfg.MODEL.FREEZE},
         "loss_mask": cfg.MODEL.MASK_ON and "detector" not in cfg.MODEL.FREEZE,
     }

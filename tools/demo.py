@@ -146,6 +146,8 @@ def check_has_evidence(cfg: CfgNode) -> None:
     """
     if not cfg.MODEL.INSTANCE_CRF.ENABLED:
         raise ValueError("--show-evidence needs a CRF, but MODEL.INSTANCE_CRF.ENABLED is False")
+    if cfg.MODEL.INSTANCE_CRF.NAME == "RuleHead":
+        raise ValueError("--show-evidence needs a CRF, but MODEL.INSTANCE_CRF.NAME is 'RuleHead'")
     if cfg.MODEL.INSTANCE_CRF.FORM != "factored":
         raise ValueError(
             "--show-evidence shows what says whose a pixel is, but MODEL.INSTANCE_CRF.FORM is "

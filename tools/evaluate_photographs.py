@@ -68,15 +68,15 @@ from instance_crf.evaluation.toolkit.photographs import (
     read_photograph,
 )
 from instance_crf.files import check_writable, write_json
-from instance_crf.own_models.rules import (
+from instance_crf.program import run_program
+from instance_crf.results.files import write_picture
+from instance_crf.rules import (
     NEAREST,
     SIMPLE_RULES,
     Preference,
     box_owners,
     by_centre,
 )
-from instance_crf.program import run_program
-from instance_crf.results.files import write_picture
 from instance_crf.structures import PartInstances
 from instance_crf.visualization import (
     draw_detections,

@@ -17,8 +17,8 @@ from instance_crf.own_models.comparison import Comparison, person_map
 from instance_crf.own_models.inputs import Detections
 from instance_crf.own_models.join import Join
 from instance_crf.own_models.methods import FACTORED, JOINT, MASKS, make_methods, part_answer
-from instance_crf.own_models.rules import NEAREST, SIMPLE_RULES
 from instance_crf.own_models.truth import Truth
+from instance_crf.rules import NEAREST, SIMPLE_RULES
 from instance_crf.taxonomies import PartTaxonomy
 
 SIZE = (48, 64)

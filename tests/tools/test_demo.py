@@ -199,6 +199,7 @@ def test_evidence_is_drawn_where_there_is_such_a_detection(photos, tmp_path, opt
         ("MODEL.INSTANCE_CRF.FORM", "joint", "FORM is 'joint'"),
         ("MODEL.IDENTITY_HEAD.ENABLED", False, "IDENTITY_HEAD.ENABLED is False"),
         ("MODEL.INSTANCE_CRF.ENABLED", False, "INSTANCE_CRF.ENABLED is False"),
+        ("MODEL.INSTANCE_CRF.NAME", "RuleHead", "INSTANCE_CRF.NAME is 'RuleHead'"),
     ],
 )
 def test_a_model_without_evidence_is_refused(photos, tmp_path, key, value, message):

@@ -220,7 +220,10 @@ def _add_instance_crf_config(cfg: CN) -> None:
     crf = cfg.MODEL.INSTANCE_CRF = CN()
     # Labels are no longer dropped; the config.yaml of older runs still says whether they were.
     cfg.register_deprecated_key("MODEL.INSTANCE_CRF.DROP_THRESHOLD")
+    # The CRF, or "RuleHead", what one would do without: a pixel goes to the "best_box", the
+    # "nearest_centre" or the "smallest_box" of those around it, or to the best of the "masks".
     crf.NAME = "InstanceCRFHead"
+    crf.RULE = "nearest_centre"
     # Off: the model learns parts and boxes only (the paper's pre-training).
     crf.ENABLED = True
     # "joint", the paper's: one CRF over all (person i, part j). "factored", ours: first what, then

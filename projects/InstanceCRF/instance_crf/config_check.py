@@ -28,6 +28,7 @@ from .modeling.evidence import EVIDENCE_SOURCES
 from .modeling.identity_head import VOTES
 from .modeling.instance_crf_head import FORMS
 from .modeling.meta_arch import DETECTION_SOURCES, FREEZABLE, PART_SOURCES
+from .modeling.rule_head import RULES
 from .solver import OPTIMIZERS
 from .structures import SCORE_NAMES
 
@@ -46,6 +47,7 @@ CHOICES: dict[str, Collection[str]] = {
     "MODEL.IDENTITY_HEAD.VOTE": VOTES,
     "MODEL.FREEZE": FREEZABLE,
     f"{_CRF}.NAME": INSTANCE_CRF_HEADS_REGISTRY,
+    f"{_CRF}.RULE": RULES,
     f"{_CRF}.FORM": FORMS,
     f"{_CRF}.SCORE_TRANSFORM": SCORE_TRANSFORMS,
     f"{_CRF}.NORMALIZATION": NORMALIZATIONS,

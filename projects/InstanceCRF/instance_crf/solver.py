@@ -35,7 +35,7 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
     raises a ValueError.
 
     Raises:
-        ValueError: an unknown ``SOLVER.OPTIMIZER``.
+        ValueError: an unknown ``SOLVER.OPTIMIZER``, a model of which nothing learns.
     """
     solver = cfg.SOLVER
     if solver.OPTIMIZER not in OPTIMIZERS:
@@ -62,6 +62,12 @@ def build_optimizer(cfg, model: nn.Module) -> torch.optim.Optimizer:
         if own:
             rate = base_lr * solver.CRF_LR_FACTOR
             groups.append({**group, "params": own, "lr": rate, "weight_decay": 0.0})
+    if not groups:
+        raise ValueError(
+            f"There is nothing to train: MODEL.FREEZE is {list(cfg.MODEL.FREEZE)}, and what is "
+            f"left, with the {cfg.MODEL.INSTANCE_CRF.NAME}, has no weights. To evaluate it: "
+            "--eval-only."
+        )
     if solver.OPTIMIZER == "ADAMW":
         # Fused: the loop over parameters takes a good part of a small network's step on a CPU.
         optimizer = torch.optim.AdamW(

@@ -181,6 +181,7 @@ class Row:
     Attributes:
         name: what it says.
         stage: the network.
+        layer: file of `configs/` that is put over the network's config; "": none.
         head: config overrides of the head that joins parts and boxes.
         model: of the rest of the network, that is, of what the head is given.
         disturbed: it is evaluated under all conditions, not only as found.
@@ -191,6 +192,7 @@ class Row:
     name: str
     stage: str
     head: tuple[object, ...] = ()
+    layer: str = ""
     model: tuple[object, ...] = ()
     disturbed: bool = False
     network: bool = False
@@ -239,7 +241,7 @@ def _left_open() -> list[Row]:
         return (f"{_CRF}.NUM_ITERATIONS.TEST", iterations)
 
     def untrained(name: str, *opts: object) -> Row:
-        return Row(f"not trained: {name}", "parts", (*_JOINT, *opts), _GIVEN)
+        return Row(f"not trained: {name}", "parts", (*_JOINT, *opts), model=_GIVEN)
 
     return [
         Row("matching by segment", "segment_matching"),
@@ -299,14 +301,14 @@ def _factored() -> list[Row]:
 def _baselines() -> list[Row]:
     """What users would pick instead, trained as long."""
 
-    def rule(name: str, *opts: object) -> Row:
-        return Row(name, "control", (f"{_CRF}.NAME", "RuleHead", *opts), disturbed=True)
+    def rule(name: str, layer: str) -> Row:
+        return Row(name, "control", layer=f"baselines/{layer}", disturbed=True)
 
     return [
-        rule(BASELINES[0], f"{_CRF}.RULE", "best_box"),
-        rule(BASELINES[1], f"{_CRF}.RULE", "smallest_box"),
-        rule(BASELINES[2], f"{_CRF}.RULE", "nearest_centre"),
-        rule(BASELINES[3], f"{_CRF}.RULE", "masks"),
+        rule(BASELINES[0], "best_box"),
+        rule(BASELINES[1], "smallest_box"),
+        rule(BASELINES[2], "nearest_centre"),
+        rule(BASELINES[3], "masks_and_parts"),
         Row(BASELINES[4], "part_mask_rcnn", disturbed=True, network=True),
         Row(BASELINES[5], "top_down", disturbed=True, network=True),
     ]

@@ -102,8 +102,9 @@ def evaluate(
     """Rows of one network that differ in its last head only.
 
     Args:
-        rows: with the same ``stage``, ``model`` and ``network``.
-        cfg: of the network, with the rows' ``model`` and one data set in DATASETS.TEST.
+        rows: with the same ``stage``, ``layer``, ``model`` and ``network``.
+        cfg: of the network, with the rows' ``layer`` and ``model``, and one data set in
+            DATASETS.TEST.
         weights: its checkpoint.
         condition: one of :data:`~.plan.CONDITIONS`.
         protocol: of the APs.
@@ -181,13 +182,13 @@ def true_evidence(picture: dict, detections: Instances) -> Tensor:
     return evidence
 
 
-def rows_of_stage(folder: Path, protocol: str, splits: Sequence[str], again: bool = False) -> None:
+def rows_of_stage(folder: Path, configs: Path, protocol: str, splits: Sequence[str]) -> None:
     """Evaluate the rows of the stage in ``folder``, and leave them in ``folder/rows.json``.
 
     What is there is not done again.
     """
     file = folder / "rows.json"
-    done = read_json(file, dict) if file.exists() and not again else {"rows": {}, "curve": []}
+    done = read_json(file, dict) if file.exists() else {"rows": {}, "curve": []}
     of_stage = [row for row in make_rows() if row.stage == folder.name]
     for split in splits:
         for condition in CONDITIONS:
@@ -196,7 +197,7 @@ def rows_of_stage(folder: Path, protocol: str, splits: Sequence[str], again: boo
                 wanted = [row for row in group if not _get(done, row.name, split, condition)]
                 if not wanted:
                     continue
-                cfg = _config(folder, wanted[0].model, split, condition)
+                cfg = _config(folder, configs, wanted[0], split, condition)
                 weights = folder / "model_final.pth"
                 found = evaluate(wanted, cfg, weights, condition, protocol)
                 for name, of_row in found.items():
@@ -204,16 +205,16 @@ def rows_of_stage(folder: Path, protocol: str, splits: Sequence[str], again: boo
                         of_split = done["rows"].setdefault(name, {}).setdefault(where, {})
                         of_split[condition] = numbers
                 write_json(file, done, indent=1)
-    _curve(folder, done, splits[0], protocol)
+    _curve(folder, configs, done, splits[0], protocol)
 
 
-def _curve(folder: Path, done: dict, split: str, protocol: str) -> None:
+def _curve(folder: Path, configs: Path, done: dict, split: str, protocol: str) -> None:
     """Evaluate the stage's checkpoints of the way."""
     row = CURVES.get(folder.name)
     checkpoints = sorted(folder.glob("model_[0-9]*.pth")) if row else []
     for checkpoint in checkpoints[len(done["curve"]) :]:
         iteration = int(checkpoint.stem.rpartition("_")[2]) + 1
-        cfg = _config(folder, row.model, split, AS_FOUND)
+        cfg = _config(folder, configs, row, split, AS_FOUND)
         found = evaluate([row], cfg, checkpoint, AS_FOUND, protocol)
         done["curve"].append({"share": iteration / cfg.SOLVER.MAX_ITER, **found[row.name]})
         write_json(folder / "rows.json", done, indent=1)
@@ -230,15 +231,17 @@ def _by_network(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ in their head only, together."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.model, row.network), []).append(row)
+        groups.setdefault((row.layer, row.model, row.network), []).append(row)
     return list(groups.values())
 
 
-def _config(folder: Path, opts: Sequence[object], split: str, condition: str) -> CfgNode:
-    """The config of the stage in ``folder`` for evaluating it on ``split``."""
-    cfg = load_config(str(folder / "config.yaml"), ["DATASETS.TEST", f"('{split}',)"]).clone()
+def _config(folder: Path, configs: Path, row: Row, split: str, condition: str) -> CfgNode:
+    """The config of the stage in ``folder`` for evaluating a row of it on ``split``."""
+    layer = [str(configs / f"{row.layer}.yaml")] if row.layer else []
+    opts = [*layer, "DATASETS.TEST", f"('{split}',)"]
+    cfg = load_config(str(folder / "config.yaml"), opts).clone()
     cfg.defrost()
-    cfg.merge_from_list(list(opts))
+    cfg.merge_from_list(list(row.model))
     if cfg.MODEL.INSTANCE_CRF.DETECTIONS.SOURCE == "record":
         file = folder.with_name("detections") / DETECTION_FILES[condition].format(split=split)
         cfg.DATASETS.DETECTIONS_TEST = (str(file),)
@@ -249,12 +252,13 @@ def _config(folder: Path, opts: Sequence[object], split: str, condition: str) ->
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="of a trained stage")
-    parser.add_argument("--splits", nargs="+", required=True)
+    parser.add_argument("--configs", type=Path, required=True, help="the folder of that name")
+    parser.add_argument("--splits", nargs="+", required=True, help="data sets")
     parser.add_argument("--protocol", default="sds")
     args = parser.parse_args(argv)
     instance_crf.register()
     logging.getLogger("instance_crf.evaluation").setLevel(logging.WARNING)
-    rows_of_stage(args.folder, args.protocol, args.splits)
+    rows_of_stage(args.folder, args.configs, args.protocol, args.splits)
 
 
 if __name__ == "__main__":

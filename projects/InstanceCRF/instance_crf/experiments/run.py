@@ -113,7 +113,8 @@ class Run:
         folder = self.training.folder(seed, stage.name)
         recipe = self.training.recipe
         program = Path(__file__).with_name("rows.py")
-        arguments = [program, folder, "--protocol", recipe.protocol, "--splits", *recipe.splits]
+        arguments = [program, folder, "--configs", self.training.root / "configs"]
+        arguments += ["--protocol", recipe.protocol, "--splits", *recipe.splits]
         yield Command(arguments, folder.with_name(f"{stage.name}_rows.log"))
         self._collect(seed)
 

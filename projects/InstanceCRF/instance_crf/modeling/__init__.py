@@ -9,6 +9,7 @@ from .instance_crf_head import (
 )
 from .meta_arch import InstanceCRF
 from .part_head import PartFPNHead, PartLoss, PartPSPHead
+from .rule_head import RuleHead
 
 __all__ = [
     "IDENTITY_HEADS_REGISTRY",
@@ -19,6 +20,7 @@ __all__ = [
     "PartFPNHead",
     "PartLoss",
     "PartPSPHead",
+    "RuleHead",
     "build_identity_head",
     "build_instance_crf_head",
     "build_slim_resnet_fpn_backbone",

@@ -17,10 +17,10 @@ from ..data.image_io import at_most, reduced_size, sample_labels
 from ..evaluation.toolkit.person_pictures import draw_people, number_truth
 from ..extras import require
 from ..results.files import write_picture
+from ..rules import NEAREST
 from ..taxonomies import PartTaxonomy
 from .join import Problem
 from .methods import FACTORED, JOINT
-from .rules import NEAREST
 from .truth import Truth
 
 __all__ = ["SketchBook"]

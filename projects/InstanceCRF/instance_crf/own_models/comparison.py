@@ -21,12 +21,12 @@ from ..evaluation.toolkit.person_maps import (
     numbered_by_detection,
     summarize,
 )
+from ..rules import NEAREST
 from ..structures import PartInstances
 from ..taxonomies import PartTaxonomy
 from .compare_pictures import SketchBook
 from .join import Problem
 from .methods import FACTORED, Method, make_methods, part_answer
-from .rules import NEAREST
 from .truth import Truth
 
 __all__ = ["Comparison", "format_tables", "person_map"]

@@ -15,7 +15,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..crf import DenseInstanceCRF, FactoredInstanceCRF
 from ..crf.guided_upsampling import guided_label_maps
@@ -24,21 +23,17 @@ from ..crf.label_space import build_label_space
 from ..crf.labelling import FactoredLabelling
 from ..crf.place import region_templates
 from ..crf.potentials import CUES
+from ..rules import SIMPLE_RULES, Preference, box_owners, mask_owners, owners_by_class
 from ..structures import PartInstances
 from ..taxonomies import PartTaxonomy
 from .inputs import Detections
 from .join import Problem
-from .rules import SIMPLE_RULES, Preference, box_owners, mask_owners
 
 __all__ = ["FACTORED", "JOINT", "MASKS", "Method", "make_methods", "part_answer"]
 
 JOINT = "joint CRF"
 FACTORED = "factored CRF"
 MASKS = "mask and part"
-
-Owners = Callable[[Detections, Tensor, Tensor], Tensor]
-"""Some of the detections, by (n,) their numbers, and the (H, W) bool pixels that may be theirs ->
-(H, W), i + 1 for the i-th of them."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +106,14 @@ def _solve(
     return problem.solve(crf)
 
 
-def _solve_simply(owners: Owners, problem: Problem, answer: tuple[Tensor, Tensor]) -> PartInstances:
+def _solve_simply(
+    owners: Callable[..., Tensor], problem: Problem, answer: tuple[Tensor, Tensor]
+) -> PartInstances:
     """By a simple rule; a pixel goes to detections whose class owns its part."""
     part, confidence = answer
-    class_of_part = torch.tensor([-1, *problem.taxonomy.part_owner], device=part.device)
-    object_class = class_of_part[part.long()]
-    owner = torch.zeros_like(object_class)
-    classes = problem.classes.cpu()
-    for each in classes.unique():
-        mine = (classes == each).nonzero()[:, 0]
-        found = owners(problem.detections, mine, object_class == each)
-        owner = torch.where(found > 0, F.pad(mine + 1, (1, 0)).to(owner.device)[found], owner)
+    part_owner = torch.tensor(problem.taxonomy.part_owner)
+    rule = partial(owners, problem.detections)
+    owner = owners_by_class(rule, part, problem.classes, part_owner)
     return problem.result(owner, part, confidence)
 
 

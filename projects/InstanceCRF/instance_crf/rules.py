@@ -1,6 +1,6 @@
 """Whose a pixel is by a simple rule: what one would do without a CRF.
 
-Letters: H, W size of the image; h, w of the pixels in one box; D detections.
+Letters: H, W size of the image; h, w of the pixels in one box; D detections; P parts.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = [
     "NEAREST",
     "SIMPLE_RULES",
+    "Owners",
     "Preference",
     "box_owners",
     "by_centre",
     "by_score",
     "by_smallness",
     "mask_owners",
+    "owners_by_class",
 ]
 
 Preference = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """How much a box wants the pixels that lie in it: (4,) box, () score, (h, 1) y and (1, w) x of the
 pixels' centres -> what broadcasts to (h, w)."""
+
+Owners = Callable[[Tensor, Tensor], Tensor]
+"""Some of the detections, by (n,) their numbers, and the (H, W) bool pixels that may be theirs ->
+(H, W), i + 1 for the i-th of them."""
 
 
 def by_score(box: Tensor, score: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -93,3 +100,27 @@ def mask_owners(masks: Tensor, scores: Tensor, foreground: Tensor) -> Tensor:
     for index in scores.argsort(descending=True, stable=True).tolist()[::-1]:
         owner[masks[index].to(owner.device) >= 0.5] = index + 1
     return torch.where(foreground, owner, 0)
+
+
+def owners_by_class(
+    owners: Owners, part_map: Tensor, classes: Tensor, part_owner: Tensor
+) -> Tensor:
+    """Each part's pixels to detections of the class that owns it.
+
+    Args:
+        owners: a rule.
+        part_map: (H, W) integers, 0 background, 1..P.
+        classes: (D,) object class of each detection.
+        part_owner: (P,) object class that owns each part.
+
+    Returns:
+        (H, W) int64: i + 1 for detection i; 0 for the background and for nobody.
+    """
+    object_class = F.pad(part_owner.to(part_map.device), (1, 0), value=-1)[part_map.long()]
+    owner = torch.zeros_like(object_class)
+    classes = classes.cpu()
+    for each in classes.unique().tolist():
+        mine = (classes == each).nonzero()[:, 0]
+        found = owners(mine, object_class == each)
+        owner = torch.where(found > 0, F.pad(mine + 1, (1, 0)).to(owner.device)[found], owner)
+    return owner

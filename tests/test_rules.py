@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from instance_crf.own_models.rules import NEAREST, SIMPLE_RULES, box_owners, mask_owners
+from instance_crf.rules import (
+    NEAREST,
+    SIMPLE_RULES,
+    box_owners,
+    mask_owners,
+    owners_by_class,
+)
 
 SIZE = (9, 14)
 
@@ -79,3 +85,18 @@ def test_masks():
     soft = torch.where(masks, 0.5, 0.49)
     assert mask_owners(soft, scores, foreground).tolist() == [[1, 2, 2, 0, 0]]
     assert not mask_owners(masks[:0], scores[:0], foreground).any()
+
+
+def test_parts_go_to_detections_of_their_class():
+    """Two dogs (class 1) and a person (0); the person's parts are 1 and 3, the dog's is 2."""
+    part_map, asked = torch.tensor([[0, 1, 2, 2, 3]]), {}
+
+    def rule(mine, free):
+        asked[tuple(mine.tolist())] = free.tolist()
+        return torch.where(free, torch.tensor([[1, 1, 1, len(mine), 0]]), 0)
+
+    owner = owners_by_class(rule, part_map, torch.tensor([1, 0, 1]), torch.tensor([0, 1, 0]))
+    assert owner.dtype == torch.int64 and owner.tolist() == [[0, 2, 1, 3, 0]]
+    assert asked == {(1,): [[0, 1, 0, 0, 1]], (0, 2): [[0, 0, 1, 1, 0]]}
+    nobody = torch.zeros(0, dtype=torch.int64)
+    assert not owners_by_class(rule, part_map, nobody, torch.tensor([0, 1, 0])).any()
