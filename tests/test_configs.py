@@ -53,11 +53,8 @@ def complete(name, below=TINY):
         "datasets": ["models/tiny_fpn.yaml", name],
         "schedules": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
         "SyntheticPeople": [name],
-<<<<<<< HEAD
         "tables": [*below, name],
-=======
         "baselines": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
->>>>>>> w-rules
     }
     folder = name.split("/")[0] if "/" in name else "models"
     return [str(CONFIGS / file) for file in parts[folder]]
