@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..figures import make_figure, save_figure
-from .results import Column, Results, Summary, differences, points_of_curve, summarize, values
+from .results import (
+    AS_FOUND,
+    Column,
+    Results,
+    Summary,
+    differences,
+    points_of_curve,
+    summarize,
+    values,
+)
 
 __all__ = ["plot_gains", "plot_thresholds", "plot_training"]
 
@@ -34,15 +43,15 @@ def plot_thresholds(
     path: str | Path,
     *,
     reference: str | None = None,
-    condition: str = "as found",
+    condition: str = AS_FOUND,
     task: str = "part_apr",
 ) -> None:
     """APr over the IoU threshold, a line a row; on the right, the differences to ``reference``.
 
     Args:
         results: of all seeds.
-        rows: 14 look different, seven of them well; those without numbers are left out. The legend
-            has the best on average first.
+        rows: a few, up to seven; those without numbers are left out. The legend has the best on
+            average first.
         split, condition, task: where ``APr10`` … ``APr90`` are found; ``object_apr`` has those
             from ``APr50`` on alone.
         path: of the PNG.
@@ -169,7 +178,7 @@ def _refuse_empty(found: Mapping, what: str, names: Sequence[str]) -> None:
 
 
 def _title(split: str, condition: str) -> str:
-    return split if condition == "as found" else f"{split}, {condition}"
+    return split if condition == AS_FOUND else f"{split}, {condition}"
 
 
 def _style(number: int) -> dict:
@@ -181,9 +190,7 @@ def _style(number: int) -> dict:
 
 
 def _gain_color(gain: Summary) -> str:
-    if abs(gain.mean) <= gain.spread or gain.seeds < 2:
-        return _WITHIN
-    return _ABOVE if gain.mean > 0 else _BELOW
+    return {"yes": _ABOVE, "no, the reverse": _BELOW}.get(gain.verdict, _WITHIN)
 
 
 def _line(numbers: Mapping[float, Mapping[int, float]]) -> NDArray[np.float64]:
@@ -224,15 +231,16 @@ def _name_ends(axes, lines: Mapping[str, NDArray]) -> None:
     places = _apart(ends, 0.055 * (high - low))
     last = max(line[-1, 0] for line in lines.values())
     for number, (name, line) in enumerate(lines.items()):
+        thread = {"arrowstyle": "-", "relpos": (0, 0.5), "shrinkA": 2, "linewidth": 0.8}
         axes.annotate(
             f"{name}  {line[-1, 1]:.1f}",
             (line[-1, 0], line[-1, 1]),
-            xytext=(1.04 * last, places[number]),
+            xytext=(1.08 * last, places[number]),
             textcoords="data",
             annotation_clip=False,
             va="center",
             fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": _style(number)["color"], "linewidth": 0.8},
+            arrowprops=thread | {"color": _style(number)["color"]},
         )
 
 

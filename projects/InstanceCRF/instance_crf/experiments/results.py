@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..files import read_json
 
 __all__ = [
+    "AS_FOUND",
     "Column",
     "Results",
     "Summary",
@@ -33,6 +34,10 @@ __all__ = [
 
 Results: TypeAlias = Mapping[int, Mapping[str, Any]]
 """Seed -> what its results.json holds."""
+
+
+AS_FOUND = "as found"
+"""The condition of boxes that nobody has disturbed."""
 
 
 class Column(NamedTuple):
@@ -136,7 +141,8 @@ def points_of_curve(results: Results, system: str, column: Column) -> list[tuple
     """(minutes, number) after each piece of training, each over the seeds that got that far.
 
     A training is stopped between two iterations, so the minutes of seeds differ by a little: the
-    k-th points of all seeds are one. The column's condition is not looked at: boxes are as found.
+    k-th points of all seeds are one. The column's condition is not looked at: it is
+    :data:`AS_FOUND`.
     """
     curves = {seed: content.get("curve", {}).get(system, []) for seed, content in results.items()}
     points = []
