@@ -1,1 +1,1 @@
-"""The paper's tables, and what users would pick instead: networks, rows, evaluation, report."""
+"""The systems of the paper's tables, and others: trained, compared, reported and drawn."""

@@ -1,6 +1,6 @@
 """The rows of a stage, evaluated: the network runs once for all that differ in its last head only.
 
-    python rows.py --help       # the tool runs it in a process of its own
+    python -m instance_crf.experiments.rows --help     # the tool runs it in a process of its own
 
 Shape letters: D detections, H, W size of an image.
 """
@@ -14,9 +14,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import instance_crf  # before Detectron2, whose import it makes quiet
-
-# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
@@ -25,21 +22,22 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from instance_crf.checkpoint import load_weights
-from instance_crf.config import load_config
-from instance_crf.data.label_io import read_object_map
-from instance_crf.data.mapper import PartInstanceMapper
-from instance_crf.evaluation.evaluators import PartInstanceEvaluator
-from instance_crf.evaluation.toolkit.part_parsing import without_nan
-from instance_crf.experiments.crossing import register_crossing
-from instance_crf.experiments.outside import OutsideRecall
-from instance_crf.experiments.plan import CONDITIONS, CURVES, DETECTION_FILES, Row, make_rows
-from instance_crf.files import read_json, write_json
-from instance_crf.modeling import build_instance_crf_head
-from instance_crf.modeling.detections import nothing_labelled
-from instance_crf.modeling.disturbance import disturb
-from instance_crf.program import run_program
-from instance_crf.structures import PartInstances
+from .. import register
+from ..checkpoint import load_weights
+from ..config import load_config
+from ..data.label_io import read_object_map
+from ..data.mapper import PartInstanceMapper
+from ..evaluation.evaluators import PartInstanceEvaluator
+from ..evaluation.toolkit.part_parsing import without_nan
+from ..files import read_json, write_json
+from ..modeling import build_instance_crf_head
+from ..modeling.detections import nothing_labelled
+from ..modeling.disturbance import disturb
+from ..program import run_program
+from ..structures import PartInstances
+from .crossing import register_crossing
+from .outside import OutsideRecall
+from .plan import CONDITIONS, CURVES, DETECTION_FILES, Row, make_rows
 
 __all__ = ["evaluate", "main"]
 
@@ -256,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--splits", nargs="+", required=True, help="data sets")
     parser.add_argument("--protocol", default="sds")
     args = parser.parse_args(argv)
-    instance_crf.register()
+    register()
     logging.getLogger("instance_crf.evaluation").setLevel(logging.WARNING)
     rows_of_stage(args.folder, args.configs, args.protocol, args.splits)
 

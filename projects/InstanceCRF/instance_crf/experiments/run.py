@@ -112,8 +112,7 @@ class Run:
     def _evaluation(self, seed: int, stage: Stage) -> Iterator[Command]:
         folder = self.training.folder(seed, stage.name)
         recipe = self.training.recipe
-        program = Path(__file__).with_name("rows.py")
-        arguments = [program, folder, "--configs", self.training.root / "configs"]
+        arguments = [f"{__package__}.rows", folder, "--configs", self.training.root / "configs"]
         arguments += ["--protocol", recipe.protocol, "--splits", *recipe.splits]
         yield Command(arguments, folder.with_name(f"{stage.name}_rows.log"))
         self._collect(seed)

@@ -23,7 +23,7 @@ class Command:
     """A Python program.
 
     Attributes:
-        arguments: its file, then its arguments.
+        arguments: its file, or its module's name, then its arguments.
         log: where its output goes.
     """
 
@@ -154,5 +154,8 @@ def _run(arguments: list[str], log: str) -> None:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     sys.argv = arguments
-    sys.path.insert(0, os.path.dirname(arguments[0]))
+    if not arguments[0].endswith(".py"):
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        return
+    sys.path.insert(0, os.path.dirname(arguments[0]))  # as when it is run by itself
     runpy.run_path(arguments[0], run_name="__main__")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...extras import require
-from ...files import atomic_path
+from ...figures import make_figure, save_figure
 from ..average_precision import APResult
 from ..semantic import MeanIoU
 from .part_parsing import PartParsingMetrics
@@ -44,7 +44,7 @@ def plot_precision_recall(
         threshold: of the protocol's.
     """
     column = result.protocol.thresholds.index(threshold)
-    figure, axes = _figure(7.5, 5.0)
+    figure, axes = make_figure(7.5, 5.0)
     present = [index for index in range(len(names)) if result.num_truths[index]]
     for index, color in zip(present, _colors(len(present)), strict=True):
         precision, recall = result.precision_recall(index, threshold)
@@ -73,7 +73,7 @@ def plot_precision_recall(
         ncols=1 + len(present) // 25,
         frameon=False,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_confusion(metric: MeanIoU, path: Path) -> None:
@@ -82,7 +82,7 @@ def plot_confusion(metric: MeanIoU, path: Path) -> None:
     totals = confusion.sum(axis=1, keepdims=True)
     share = np.where(totals > 0, confusion / np.maximum(totals, 1), np.nan)
     size = min(4.0 + 0.45 * len(names), 30.0)
-    figure, axes = _figure(size + 1.0, size)
+    figure, axes = make_figure(size + 1.0, size)
     image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -96,22 +96,8 @@ def plot_confusion(metric: MeanIoU, path: Path) -> None:
                 column, row, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize=7
             )
     figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float):
-    # The object interface: no global state, and no display is needed.
-    figure = require("matplotlib.figure", "eval").Figure(
-        figsize=(width, height), dpi=120, layout="constrained"
-    )
-    require("matplotlib.backends.backend_agg", "eval").FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    save_figure(figure, path)
 
 
 def _colors(count: int) -> np.ndarray:
     return require("matplotlib", "eval").colormaps["turbo"](np.linspace(0.05, 0.95, count))
-
-
-def _save(figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", bbox_inches="tight")
