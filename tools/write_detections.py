@@ -94,9 +94,10 @@ def read_config(args: argparse.Namespace) -> CfgNode | None:
     if not args.config_file:
         return None
     first, *rest = args.config_file
-    opts = [*rest, *args.opts, "MODEL.INSTANCE_CRF.ENABLED", "False"]
-    opts += ["MODEL.IDENTITY_HEAD.ENABLED", "False", "MODEL.MASK_ON", str(args.masks)]
-    return load_config(first, [*opts, "DATASETS.TEST", f"({args.dataset!r},)"])
+    opts = ["MODEL.INSTANCE_CRF.ENABLED", "False", "MODEL.MASK_ON", str(args.masks)]
+    opts += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", str(args.score_thresh)]
+    opts += ["DATASETS.TEST", f"({args.dataset!r},)"]  # which a detector without data follows
+    return load_config(first, [*rest, *args.opts, *opts])
 
 
 def class_names(cfg: CfgNode | None, taxonomy: PartTaxonomy) -> list[str]:
@@ -181,7 +182,7 @@ def write(
     with torch.inference_mode():
         for batch in tqdm(loader, unit="image"):
             for inputs, found in zip(batch, detect(batch), strict=True):
-                found = found[found.scores >= args.score_thresh].to("cpu")
+                found = found.to("cpu")
                 results += results_of(
                     inputs["image_id"],
                     found.pred_boxes.tensor.numpy(),
@@ -208,13 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = detector(cfg)
         change = nullcontext()
         if args.box_scale != 1 or args.false_boxes:
-            change = disturb(
-                model,
-                scale=args.box_scale,
-                false_boxes=args.false_boxes,
-                score_thresh=args.score_thresh,
-                seed=args.seed,
-            )
+            factors = {"scale": args.box_scale, "false_boxes": args.false_boxes}
+            change = disturb(model, **factors, seed=args.seed)
         with change:
             count = write(args, loader, model, range(1, len(names) + 1))
     said = f"{count} boxes of {len(loader)} images in {args.output}"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("benchmark_parse.py", ["--json", "file/out.json"]),
         ("benchmark_evaluation.py", ["--folder", "data", "--json", "file/out.json"]),
         ("evaluate_photographs.py", ["nowhere", "--output", "file"]),
+        ("write_detections.py", ["--from-truth", "--dataset=nothing", "--output=file/out.json"]),
     ],
 )
 def test_the_output_is_looked_at_first(tmp_path, tool, arguments):
