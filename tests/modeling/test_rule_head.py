@@ -57,6 +57,7 @@ def row():
         ("nearest_centre", [0, 1, 1, 2, 3, 3]),
         ("smallest_box", [0, 2, 2, 2, 2, 3]),
         ("masks", [0, 1, 2, 2, 3, 0]),
+        ("masks_then_centre", [0, 1, 2, 2, 3, 3]),
     ],
 )
 def test_by_hand(row, rule, expected):
@@ -83,27 +84,31 @@ def bilinear(grid, y, x, *, zeros):
     return value
 
 
-def wish(rule, box, score, mask, y, x, stretch):
-    """How much a detection wants a pixel, None: not at all. The pixel and the box in pixels of the
-    output; ``stretch``: (y, x) of the input's pixels over those."""
+def covers(mask, box, y, x, stretch):
+    """Whether a mask, (1, M, M) of the box or (H, W) of the image, has a half at a pixel."""
+    if len(mask) > 1:
+        return bilinear(mask, y * stretch[0], x * stretch[1], zeros=False) >= 0.5
     x1, y1, x2, y2 = box
-    if rule == "masks" and len(mask) == 1:
-        rows, columns = mask[0].shape
-        inside = (y - y1) / (y2 - y1) * rows, (x - x1) / (x2 - x1) * columns
-        return score if bilinear(mask[0], *inside, zeros=True) >= 0.5 else None
-    if rule == "masks":
-        return score if bilinear(mask, y * stretch[0], x * stretch[1], zeros=False) >= 0.5 else None
-    if not (x1 <= x < x2 and y1 <= y < y2):
+    rows, columns = mask[0].shape
+    inside = (y - y1) / (y2 - y1) * rows, (x - x1) / (x2 - x1) * columns
+    return bilinear(mask[0], *inside, zeros=True) >= 0.5
+
+
+def wish(rule, box, score, mask, y, x, stretch):
+    """How much a detection wants a pixel, more than any number if by its mask; None: not at all.
+    The pixel and the box in pixels of the output; ``stretch``: (y, x) the input's over those."""
+    if rule.startswith("masks") and covers(mask, box, y, x, stretch):
+        return (1, score)
+    x1, y1, x2, y2 = box
+    if rule == "masks" or not (x1 <= x < x2 and y1 <= y < y2):
         return None
     across, down = (2 * x - x1 - x2) / (x2 - x1), (2 * y - y1 - y2) / (y2 - y1)
-    area = (x2 - x1) * (y2 - y1)
-    return {"best_box": score, "nearest_centre": -(across**2) - down**2, "smallest_box": -area}[
-        rule
-    ]
+    wishes = {"best_box": score, "smallest_box": -(x2 - x1) * (y2 - y1)}
+    return (0, wishes.get(rule, -(across**2) - down**2))
 
 
 @pytest.mark.parametrize("size", [(9, 14), (13, 11)])
-@pytest.mark.parametrize("rule", [*RULES, "masks of the image"])
+@pytest.mark.parametrize("rule", [*RULES, "masks of the image"], ids=lambda x: x)
 def test_against_every_pixel_asking_every_detection(rule, size):
     """In double precision; two classes, of which each owns some parts."""
     generator = torch.Generator().manual_seed(3)
@@ -154,7 +159,7 @@ def test_small_shares_become_nobodys(row):
 
 def test_what_is_wrong_is_named(row, make_model):
     q, boxes, scores = row
-    with pytest.raises(ValueError, match="RULE is 'masks', but the detections have none"):
+    with pytest.raises(ValueError, match="RULE asks the detections' masks, but they have none"):
         infer("masks", q, detections(boxes, scores))
     with pytest.raises(ValueError, match="RULE is 'best'; it is one of best_box, nearest_centre"):
         RuleHead(rule="best", part_owner=[0])

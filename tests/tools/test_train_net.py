@@ -4,12 +4,16 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
+from pycocotools import mask as mask_util
 
 from instance_crf.config import load_config
+from instance_crf.data.label_io import read_object_map
 from instance_crf.evaluation.toolkit.part_parsing import without_nan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,14 +22,15 @@ train_net = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(train_net)
 
 CONFIG = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
+CRF = "MODEL.INSTANCE_CRF"
 
 
 @pytest.fixture
 def run(tiny_opts):
-    return lambda output, *options: run_tool(tiny_opts, output, *options)
+    return lambda output, *options, **more: run_tool(tiny_opts, output, *options, **more)
 
 
-def run_tool(tiny_opts, output, *options):
+def run_tool(tiny_opts, output, *options, files=()):
     flags = [option for option in options if str(option).startswith("--")]
     overrides = [str(option) for option in options if not str(option).startswith("--")]
     if "--eval-only" in flags and "MODEL.WEIGHTS" not in overrides:
@@ -34,6 +39,7 @@ def run_tool(tiny_opts, output, *options):
         "--config-file",
         str(CONFIG),
         *flags,
+        *map(str, files),
         *tiny_opts,
         "OUTPUT_DIR",
         str(output),
@@ -91,6 +97,50 @@ def test_truth_in_truth_out(run, tiny, tmp_path):
     assert results["object_apr"]["APr_vol"] == pytest.approx(100)
     assert results["object_apr"]["APr90"] == pytest.approx(100)
     assert results["part_seg"]["mIoU"] == pytest.approx(100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["best_box", "nearest_centre", "smallest_box", "masks_and_parts"])
+def test_truth_in_truth_out_of_simple_rules(run, tiny, tiny_opts, tmp_path, row):
+    """On a network that was trained with a CRF; the masks come in a file."""
+    options = ["--eval-only", f"{CRF}.PARTS.SOURCE", "ground_truth", f"{CRF}.DETECTIONS.SOURCE"]
+    if row == "masks_and_parts":
+        file = write_true_masks(tmp_path / "masks.json", "tiny_val")
+        options += ["record", "DATASETS.DETECTIONS_TEST", f"('{file}',)"]
+        options += ["MODEL.DETECTOR.ENABLED", False]
+    else:
+        options += ["ground_truth"]
+    files = [ROOT / f"configs/baselines/{row}.yaml"]
+    results = run(tmp_path / "oracle", *options, files=files)
+    assert results["part_apr"]["APr_vol"] == pytest.approx(100)
+    assert results["object_apr"]["APr90"] == pytest.approx(100)
+    assert "RuleHead" in (tmp_path / "oracle/inference/config.yaml").read_text()
+
+
+def write_true_masks(file, dataset):
+    """True masks in boxes that are too large, as a results file of COCO."""
+    found = []
+    for record in DatasetCatalog.get(dataset):
+        objects = read_object_map(record["object_file_name"])
+        box = [0, 0, record["width"], record["height"]]
+        for number in np.unique(objects[objects > 0]):
+            rle = mask_util.encode(np.asfortranarray(objects == number))
+            rle["counts"] = rle["counts"].decode()
+            common = {"image_id": record["image_id"], "category_id": 1, "bbox": box}
+            found.append({**common, "score": 0.9, "segmentation": rle})
+    file.write_text(json.dumps(found))
+    return file
+
+
+@pytest.mark.slow
+def test_simple_rules_have_nothing_to_train_by_themselves(run, tiny, tmp_path):
+    files = [ROOT / "configs/baselines/nearest_centre.yaml"]
+    run(tmp_path / "run", files=files)
+    assert (tmp_path / "run/model_final.pth").exists()
+    frozen = "['backbone', 'part_head', 'identity_head', 'detector']"
+    with pytest.raises(ValueError, match="nothing to train: MODEL.FREEZE is .*--eval-only"):
+        run(tmp_path / "frozen", "MODEL.FREEZE", frozen, files=files)
+    assert not (tmp_path / "frozen/config.yaml").exists()
 
 
 def test_wrong_number_of_classes_is_refused_before_any_work(run, tiny, tmp_path):

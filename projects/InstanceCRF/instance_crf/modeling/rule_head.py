@@ -23,7 +23,7 @@ from .instance_crf_head import INSTANCE_CRF_HEADS_REGISTRY, part_owner_from_conf
 __all__ = ["RULES", "RuleHead"]
 
 _BOX_RULES = {"best_box": by_score, "nearest_centre": by_centre, "smallest_box": by_smallness}
-RULES = (*_BOX_RULES, "masks")
+RULES = (*_BOX_RULES, "masks", "masks_then_centre")
 
 
 @INSTANCE_CRF_HEADS_REGISTRY.register()
@@ -32,7 +32,8 @@ class RuleHead(nn.Module):
 
     * "best_box", "nearest_centre", "smallest_box": of the boxes that hold the pixel, see
       :data:`instance_crf.rules.SIMPLE_RULES`.
-    * "masks": the best-scoring of the masks that cover the pixel.
+    * "masks": the best-scoring of the masks that cover the pixel; "masks_then_centre": where none
+      does, "nearest_centre".
 
     Only detections whose class owns the part are asked; a pixel that none of them has is nobody's.
     """
@@ -71,10 +72,10 @@ class RuleHead(nn.Module):
     def from_config(cls, cfg) -> dict:
         crf = cfg.MODEL.INSTANCE_CRF
         detector = cfg.MODEL.DETECTOR.ENABLED and crf.DETECTIONS.SOURCE == "detector"
-        if crf.RULE == "masks" and detector and not cfg.MODEL.MASK_ON:
+        if crf.RULE not in _BOX_RULES and detector and not cfg.MODEL.MASK_ON:
             raise ValueError(
-                "MODEL.INSTANCE_CRF.RULE is 'masks', but MODEL.MASK_ON is False, so the detector "
-                "has none: take a model with a mask head, or another rule."
+                f"MODEL.INSTANCE_CRF.RULE is {crf.RULE!r}, but MODEL.MASK_ON is False, so the "
+                "detector has no masks: take a model with a mask head, or another rule."
             )
         return {
             "rule": crf.RULE,
@@ -101,7 +102,7 @@ class RuleHead(nn.Module):
 
         Args:
             part_probs: Q of each image, (P+1, H, W).
-            detections: ``pred_boxes``, ``scores``, ``pred_classes`` of each image and, for "masks",
+            detections: ``pred_boxes``, ``scores``, ``pred_classes`` of each image and, for masks,
                 ``pred_masks``: see :func:`~.evidence.mask_evidence`.
             images: not looked at.
             output_sizes: (H', W') of each image. Q, boxes and masks are brought to it before they
@@ -109,7 +110,7 @@ class RuleHead(nn.Module):
             evidence: not looked at.
 
         Raises:
-            ValueError: the rule is "masks", and detections have none.
+            ValueError: the rule asks masks, and detections have none.
         """
         inputs = zip(part_probs, detections, output_sizes, strict=True)
         return [self._label(*of_image) for of_image in inputs]
@@ -134,10 +135,13 @@ class RuleHead(nn.Module):
     def _owners(self, found: Instances, boxes: Tensor, mine: Tensor, free: Tensor) -> Tensor:
         """See :data:`instance_crf.rules.Owners`; ``boxes`` are in pixels of ``free``."""
         boxes, found = boxes[mine], found[mine]
+        if self.rule in _BOX_RULES:
+            return box_owners(_BOX_RULES[self.rule], boxes, found.scores, free)
+        masks = masks_in_image(found, boxes, tuple(free.shape))
+        owner = mask_owners(masks, found.scores, free)
         if self.rule == "masks":
-            masks = masks_in_image(found, boxes, tuple(free.shape))
-            return mask_owners(masks, found.scores, free)
-        return box_owners(_BOX_RULES[self.rule], boxes, found.scores, free)
+            return owner
+        return owner + box_owners(by_centre, boxes, found.scores, free & (owner == 0))
 
 
 def masks_in_image(found: Instances, boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -156,8 +160,8 @@ def masks_in_image(found: Instances, boxes: Tensor, size: tuple[int, int]) -> Te
     """
     if not found.has("pred_masks"):
         raise ValueError(
-            "MODEL.INSTANCE_CRF.RULE is 'masks', but the detections have none: give some with "
-            "masks, or take another rule."
+            "MODEL.INSTANCE_CRF.RULE asks the detections' masks, but they have none: give some "
+            "with masks, or take a rule of boxes."
         )
     masks = found.pred_masks
     if masks.dim() == 3:
