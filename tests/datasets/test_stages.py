@@ -29,26 +29,27 @@ TOY = """
     SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 2 SOLVER.WARMUP_ITERS 0 SOLVER.REFERENCE_WORLD_SIZE 1
     TEST.PICTURES 0
 """.split()
-PSP = ("r101_psp", "voc2012_parts", ["schedules/instance_crf", "tables/end_to_end_ohem"])
-FPN = ("r101_fpn", "voc2012", ["schedules/instance_crf"])
-GIVEN = ["DATASETS.DETECTIONS_TRAIN", "('train_boxes.json',)"]
-GIVEN += ["DATASETS.DETECTIONS_TEST", "('val_boxes.json',)"]
+ROW = ["datasets/pascal_person_part_boxes", "schedules/instance_crf", "tables/end_to_end_ohem"]
+PSP = ("r101_psp", "voc2012_parts", ROW)
+FPN = ("r101_fpn", "voc2012", ["datasets/pascal_person_part", "schedules/instance_crf"])
 PART_CLASSES = ["part_head.predictor"]
 BOX_CLASSES = ["roi_heads.box_predictor.bbox_pred", "roi_heads.box_predictor.cls_score"]
 
 
 @pytest.fixture
 def releases(tmp_path, monkeypatch, photo, png, mask, mat, script):
-    """VOC 2012 and Pascal-Person-Part, four pictures each, prepared; boxes of the latter."""
+    """VOC 2012 and Pascal-Person-Part, a few pictures each, prepared; boxes of the latter."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     write_person_part(tmp_path, photo, mask, mat)
     script("prepare_pascal_person_part").main([])
     write_voc(tmp_path / "VOC2012", photo, png, mask)
     script("prepare_voc").main([])
     for split, ids in IDS.items():
-        box = {"category_id": 1, "bbox": [4, 2, 20, 43], "score": 0.9}
+        box = {"category_id": 15, "bbox": [4, 2, 20, 43], "score": 0.9}
         found = [{"image_id": image_id, **box} for image_id in ids]
-        (tmp_path / f"{split}_boxes.json").write_text(json.dumps(found))
+        folder = tmp_path / "output/voc2012/detector"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"pascal_person_part_{split}.json").write_text(json.dumps(found))
     builtin.register_all()
     yield tmp_path
     monkeypatch.undo()
@@ -119,22 +120,21 @@ def compare(before, after):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("files", "given", "classes", "width"),
+    ("files", "classes", "width"),
     [
-        (PSP, GIVEN, PART_CLASSES, "MODEL.SEM_SEG_HEAD.CONVS_DIM"),
-        (FPN, [], PART_CLASSES + BOX_CLASSES, "MODEL.ROI_BOX_HEAD.FC_DIM"),
+        (PSP, PART_CLASSES, "MODEL.SEM_SEG_HEAD.CONVS_DIM"),
+        (FPN, PART_CLASSES + BOX_CLASSES, "MODEL.ROI_BOX_HEAD.FC_DIM"),
     ],
     ids=["psp", "fpn"],
 )
-def test_three_stages(train, files, given, classes, width):
+def test_three_stages(train, files, classes, width):
     model, voc, last = f"models/{files[0]}", f"datasets/{files[1]}", files[2]
-    data = "datasets/pascal_person_part"
     first, _ = train("voc2012/parts", [model, voc, "schedules/parts"], "MODEL.WEIGHTS", "")
     assert first["part_head.predictor.weight"].shape[0] == 21
 
     # A stage that learns nothing leaves what it has started from.
     still = ["SOLVER.LR_FACTOR", "0.0"]
-    second = [model, data, "schedules/parts_from_voc"]
+    second = [model, "datasets/pascal_person_part", "schedules/parts_from_voc"]
     with pytest.raises(ValueError, match="voc2012/parts/model_final.pth is of .* other layers"):
         train("pascal_person_part/parts", second, width, "64")
     parts, told = train("pascal_person_part/parts", second, *still)
@@ -142,7 +142,7 @@ def test_three_stages(train, files, given, classes, width):
     assert all(f"{name}.{kind}: (" in told for name in classes for kind in ("weight", "bias"))
 
     row = last[-1].removeprefix("schedules/")
-    whole, told = train(f"pascal_person_part/{row}", [model, data, *last], *given, *still)
+    whole, told = train(f"pascal_person_part/{row}", [model, *last], *still)
     reshaped, new, lost = compare(parts, whole)
     assert reshaped == lost == [] and new and all(name.startswith("crf_head") for name in new)
     assert "Not in the file, so they start anew: crf_head." in told
