@@ -273,7 +273,8 @@ class Checkpointer(DetectionCheckpointer):
         parts = ", ".join(f"{part} {count - lost[part]} of {count}" for part, count in own.items())
         logger.info("Weights from %s: %s.", self._file, parts)
         if wrong:
-            logger.warning("Of another number of outputs, so they start anew: %s.", first_of(wrong))
+            told = "; ".join(wrong)  # all of them: they are few, and no other weight is passed over
+            logger.warning("Of another number of outputs, so they start anew: %s.", told)
         if missing:
             logger.warning("Not in the file, so they start anew: %s.", first_of(missing))
         if unknown:
