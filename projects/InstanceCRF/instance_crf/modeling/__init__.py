@@ -9,6 +9,8 @@ from .instance_crf_head import (
 )
 from .meta_arch import InstanceCRF
 from .part_head import PartFPNHead, PartLoss, PartPSPHead
+from .part_mask_rcnn import PartMaskRCNN
+from .top_down import RoIPartHead, TopDownRCNN
 
 __all__ = [
     "IDENTITY_HEADS_REGISTRY",
@@ -18,7 +20,10 @@ __all__ = [
     "InstanceCRFHead",
     "PartFPNHead",
     "PartLoss",
+    "PartMaskRCNN",
     "PartPSPHead",
+    "RoIPartHead",
+    "TopDownRCNN",
     "build_identity_head",
     "build_instance_crf_head",
     "build_slim_resnet_fpn_backbone",
