@@ -120,6 +120,10 @@ def test_one_inference_and_one_iteration(small, name, below):
     model = train_net.Trainer.build_model(cfg)
     assert cfg.MODEL.INSTANCE_CRF.ENABLED == (model.crf_head is not None)
     assert (model.identity_head is None) == (cfg.MODEL.INSTANCE_CRF.FORM == "joint")
+    of_regions = cfg.MODEL.META_ARCHITECTURE != "InstanceCRF"
+    if not of_regions:
+        assert cfg.MODEL.INSTANCE_CRF.ENABLED == (model.crf_head is not None)
+        assert (model.identity_head is None) == name.startswith("models/r101_psp")
     for dataset in cfg.DATASETS.TEST:
         inputs = next(iter(train_net.Trainer.build_test_loader(cfg, dataset)))
         output = model.eval()(inputs)[0]
@@ -139,6 +143,10 @@ def test_one_inference_and_one_iteration(small, name, below):
         "loss_cls": cfg.MODEL.DETECTOR.ENABLED and not {"detector", "boxes"} & {*cfg.MODEL.FREEZE},
         "loss_mask": cfg.MODEL.MASK_ON and "detector" not in cfg.MODEL.FREEZE,
     }
+    if of_regions:
+        top_down = cfg.MODEL.META_ARCHITECTURE == "TopDownRCNN"
+        expected |= {"loss_parts": top_down, "loss_mask": not top_down}
+        expected |= {"loss_identity": False, "loss_crf": False}
     assert {key: key in losses for key in expected} == expected
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()

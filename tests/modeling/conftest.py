@@ -25,11 +25,13 @@ TINY = """
 
 @pytest.fixture
 def make_cfg():
-    """A function: overrides -> frozen config of the tiny network."""
+    """A function: files below configs/, overrides -> frozen config of the tiny network."""
 
     def make(*opts):
         config = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
-        return load_config(str(config), [*TINY, *map(str, opts)])
+        files = [str(x) for x in opts if str(x).endswith(".yaml")]
+        layers = [str(ROOT / "configs" / x) for x in files]
+        return load_config(str(config), [*layers, *TINY, *map(str, opts[len(files) :])])
 
     return make
 

@@ -10,6 +10,8 @@ from .instance_crf_head import (
 from .meta_arch import InstanceCRF
 from .part_head import PartFPNHead, PartLoss, PartPSPHead
 from .rule_head import RuleHead
+from .part_mask_rcnn import PartMaskRCNN
+from .top_down import RoIPartHead, TopDownRCNN
 
 __all__ = [
     "IDENTITY_HEADS_REGISTRY",
@@ -19,8 +21,11 @@ __all__ = [
     "InstanceCRFHead",
     "PartFPNHead",
     "PartLoss",
+    "PartMaskRCNN",
     "PartPSPHead",
     "RuleHead",
+    "RoIPartHead",
+    "TopDownRCNN",
     "build_identity_head",
     "build_instance_crf_head",
     "build_slim_resnet_fpn_backbone",
