@@ -9,8 +9,8 @@ from .instance_crf_head import (
 )
 from .meta_arch import InstanceCRF
 from .part_head import PartFPNHead, PartLoss, PartPSPHead
-from .rule_head import RuleHead
 from .part_mask_rcnn import PartMaskRCNN
+from .rule_head import RuleHead
 from .top_down import RoIPartHead, TopDownRCNN
 
 __all__ = [
