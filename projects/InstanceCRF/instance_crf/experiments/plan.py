@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..crf.potentials import CUES
+from .results import AS_FOUND
 
 __all__ = [
     "BASELINES",
@@ -27,7 +28,6 @@ __all__ = [
 
 _CRF = "MODEL.INSTANCE_CRF"
 
-AS_FOUND = "as found"
 SHRUNK = "boxes x 0.75"
 FALSE = "50 % false boxes"
 CONDITIONS: dict[str, dict[str, float]] = {
@@ -56,7 +56,7 @@ class Recipe:
         pretrain: files of `configs/` of a first stage on parts alone; () for none.
         base: of parts and boxes.
         tune: of what trains on from the base network.
-        train: the data set that is learned from.
+        train: the data sets that are learned from.
         splits: what is evaluated.
         tune_opts: keys and values of ``tune``.
         baselines: how the names of the trained baselines' files begin.
@@ -66,20 +66,20 @@ class Recipe:
     pretrain: tuple[str, ...]
     base: tuple[str, ...]
     tune: tuple[str, ...]
-    train: str
+    train: tuple[str, ...]
     splits: tuple[str, ...]
     tune_opts: tuple[object, ...] = ()
     baselines: str = ""
     protocol: str = "sds"
 
 
-def recipe_of(dataset: str, model: str, splits: Sequence[str]) -> Recipe:
-    """The recipe of a file of `configs/datasets/`.
+def recipe_of(dataset: str, model: str, train: Sequence[str], splits: Sequence[str]) -> Recipe:
+    """The recipe of a data set.
 
     Args:
-        dataset: its name, without ``.yaml``.
-        model: a name of `configs/models/`, not used for the synthetic people.
-        splits: DATASETS.TEST of the data set's file.
+        dataset: a name of `configs/datasets/`, or the path of another such file.
+        model: a name of `configs/models/`; the synthetic people have their own.
+        train, splits: DATASETS.TRAIN and TEST of the data set's file.
     """
     if dataset == "synthetic_people":
         return Recipe(
@@ -88,17 +88,18 @@ def recipe_of(dataset: str, model: str, splits: Sequence[str]) -> Recipe:
             tune=("SyntheticPeople/instance_crf",),
             # 0.0003, with which the demo's 50 iterations end, is too slow for some hundred.
             tune_opts=("SOLVER.BASE_LR", 0.001),
-            train="synthetic_people_train",
+            train=tuple(train),
             splits=("synthetic_people_val", "synthetic_crowd_val"),
             baselines="tiny_",
         )
-    files = (f"models/{model}", f"datasets/{dataset}")
+    files = (f"models/{model}", dataset if "/" in dataset else f"datasets/{dataset}")
     return Recipe(
         pretrain=(),
         base=(*files, "schedules/parts"),
         tune=(*files, "schedules/instance_crf"),
-        train=f"{dataset}_train",
+        train=tuple(train),
         splits=tuple(splits),
+        baselines="tiny_" if model == "tiny_fpn" else "",
         protocol="tvg" if dataset == "pascal_person_part" else "sds",
     )
 

@@ -35,14 +35,14 @@ from ..modeling.detections import nothing_labelled
 from ..modeling.disturbance import disturb
 from ..program import run_program
 from ..structures import PartInstances
-from .crossing import register_crossing
+from .crossing import crossing_images, register_crossing
 from .outside import OutsideRecall
 from .plan import CONDITIONS, CURVES, DETECTION_FILES, Row, make_rows
+from .results import AS_FOUND
 
 __all__ = ["evaluate", "main"]
 
 METRICS = ("part_apr", "object_apr", "part_seg", "person_ap")
-AS_FOUND, *_ = CONDITIONS
 
 
 class Tap(nn.Module):
@@ -118,7 +118,9 @@ def evaluate(
         learned = None if model.crf_head is None else model.crf_head.state_dict()
         heads = {row.name: _head(row, cfg, learned).to(model.device) for row in rows}
         model.crf_head = tap
-    splits = [split, register_crossing(split)]
+    splits = [split]
+    if crossing_images(DatasetCatalog.get(split)):
+        splits.append(register_crossing(split))
     numbers = {row.name: {name: Numbers(name, protocol) for name in splits} for row in rows}
     mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=split)
     mapper.with_annotations |= any(row.true_identity for row in rows)

@@ -26,7 +26,7 @@ class Run:
     Attributes:
         training: how stages are trained.
         stages: of a seed, in their order.
-        dataset: of `configs/datasets/`.
+        dataset: of `configs/datasets/`, or the path of such a file.
     """
 
     training: Training
@@ -46,8 +46,9 @@ class Run:
         num_gpus: int = 0,
     ) -> Run:
         """See the tool's options."""
-        splits = load_config(str(root / "configs" / "datasets" / f"{dataset}.yaml")).DATASETS.TEST
-        recipe = recipe_of(dataset, model, splits)
+        file = dataset if "/" in dataset else root / "configs" / "datasets" / f"{dataset}.yaml"
+        names = load_config(str(file)).DATASETS
+        recipe = recipe_of(dataset, model, names.TRAIN, names.TEST)
         training = Training(root, output, recipe, budget, opts, num_gpus)
         return cls(training, tuple(make_stages(recipe)), dataset)
 

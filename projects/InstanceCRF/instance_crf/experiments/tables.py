@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..files import write_text
-from .plan import AS_FOUND, BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
+from .plan import BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
 from .plots import plot_gains, plot_thresholds, plot_training
 from .report import Table, ordering, provenance, render, wins, won_back
-from .results import Column, Results, points_of_curve, read_results, summarize, values
+from .results import AS_FOUND, Column, Results, points_of_curve, read_results, summarize, values
 
 __all__ = ["write_report"]
 

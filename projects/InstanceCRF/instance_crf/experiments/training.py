@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..files import read_json, read_text, write_json
 from .plan import CONDITIONS, DETECTION_FILES, Recipe, Stage
+from .results import AS_FOUND
 from .tasks import Command
 
 __all__ = ["Training", "detection_commands"]
@@ -66,6 +67,10 @@ class Training:
             iterations = self._iterations()[stage.name]
             yield self._command(seed, stage, iterations, self.folder(seed, stage.name))
 
+    def config_file(self, name: str) -> Path:
+        """Of a name below `configs/`, without ``.yaml``; another file's path is left alone."""
+        return self.root / "configs" / (name if name.endswith(".yaml") else f"{name}.yaml")
+
     def minutes(self, stage: Stage) -> float:
         return self.budget * stage.share
 
@@ -74,18 +79,19 @@ class Training:
         if stage.start:
             opts += ["MODEL.WEIGHTS", self.folder(seed, stage.start) / "model_final.pth"]
         if stage.given_boxes:
-            file = self.folder(seed, "detections") / f"{self.recipe.train}.json"
-            opts += ["DATASETS.DETECTIONS_TRAIN", f"('{file}',)"]
+            folder_of_boxes = self.folder(seed, "detections")
+            files = tuple(str(folder_of_boxes / f"{name}.json") for name in self.recipe.train)
+            opts += ["DATASETS.DETECTIONS_TRAIN", str(files)]
         opts += ["SOLVER.MAX_ITER", iterations, "SOLVER.WARMUP_ITERS", iterations // 20]
         opts += ["SOLVER.CHECKPOINT_PERIOD", -(-iterations // CHECKPOINTS)]
         # Nothing is evaluated here.
         opts += ["DATASETS.TEST", "()", "TEST.PICTURES", 0, *self.opts, "OUTPUT_DIR", folder]
-        files = [self.root / "configs" / f"{name}.yaml" for name in stage.files]
+        layers = [self.config_file(name) for name in stage.files]
         flags = ["--resume"] if (folder / "last_checkpoint").exists() else []
         flags += ["--num-gpus", self.num_gpus] if self.num_gpus else []
         log = folder.with_name(f"{folder.name}.log")
         program = self.root / "tools" / "train_net.py"
-        return Command([program, *flags, "--config-file", *files, *opts], log)
+        return Command([program, *flags, "--config-file", *layers, *opts], log)
 
     def _iterations(self) -> dict[str, int]:
         """Stage -> how many, of those that were timed: the same for all seeds."""
@@ -105,7 +111,7 @@ def detection_commands(training: Training, seed: int) -> Iterator[Command]:
     """The programs that write the base network's detections as files: of the training pictures,
     and of those that are evaluated, with and without masks, under all conditions."""
     base, folder = training.folder(seed, "base"), training.folder(seed, "detections")
-    wanted = [(training.recipe.train, "as found")]
+    wanted = [(split, AS_FOUND) for split in training.recipe.train]
     wanted += [(split, condition) for split in training.recipe.splits for condition in CONDITIONS]
     for split, condition in wanted:
         file = folder / DETECTION_FILES[condition].format(split=split)

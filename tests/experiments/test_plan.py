@@ -1,0 +1,98 @@
+"""The plan: every stage and row is a config that loads, all systems train for the same minutes."""
+
+from pathlib import Path
+
+import pytest
+
+import instance_crf
+from instance_crf.config import load_config
+from instance_crf.config_check import check_config
+from instance_crf.experiments.plan import CURVES, TABLE_1, make_rows, make_stages, recipe_of
+from instance_crf.experiments.tables import BASELINES, SYSTEMS
+from instance_crf.modeling import build_instance_crf_head
+
+instance_crf.register()
+
+ROOT = Path(__file__).resolve().parents[2]
+SYNTHETIC = recipe_of("synthetic_people", "", ["synthetic_people_train"], [])
+PHOTOS = recipe_of(
+    *("pascal_person_part", "r101_fpn"),
+    ["pascal_person_part_train"],
+    ["pascal_person_part_val"],
+)
+STAGES = {stage.name: stage for stage in make_stages(SYNTHETIC)}
+ROWS = make_rows()
+
+
+def config_of(stage, *opts):
+    files = [str(ROOT / "configs" / f"{name}.yaml") for name in stage.files]
+    return load_config(files[0], [*files[1:], *map(str, stage.opts), *map(str, opts)])
+
+
+@pytest.mark.parametrize("recipe", [SYNTHETIC, PHOTOS], ids=["synthetic", "photos"])
+def test_every_stage_is_a_config_and_comes_after_the_one_that_it_starts_from(recipe):
+    before = {""}
+    for stage in make_stages(recipe):
+        check_config(config_of(stage))
+        assert stage.start in before and stage.name not in before
+        before.add(stage.name)
+
+
+@pytest.mark.parametrize("recipe", [SYNTHETIC, PHOTOS], ids=["synthetic", "photos"])
+def test_all_that_is_compared_has_trained_for_the_same_minutes(recipe):
+    total = {"": 0.0}
+    for stage in make_stages(recipe):
+        total[stage.name] = total[stage.start] + stage.share
+    assert total["base"] == pytest.approx(1)
+    compared = {row.stage for row in ROWS if row.name in SYSTEMS} - {"base"}
+    assert {name: total[name] for name in compared} == pytest.approx(dict.fromkeys(compared, 1.2))
+
+
+def test_what_trains_on_given_boxes_has_no_detector_and_the_others_have():
+    for stage in STAGES.values():
+        cfg = config_of(stage)
+        source = cfg.MODEL.INSTANCE_CRF.DETECTIONS.SOURCE
+        assert (source == "record") == stage.given_boxes == (not cfg.MODEL.DETECTOR.ENABLED) or (
+            stage.name in ("pretrain", "parts", "parts_ohem")  # they need no boxes
+        )
+
+
+def test_rows_have_names_of_their_own_and_stages_that_exist():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    assert {row.stage for row in ROWS} | set(CURVES) <= set(STAGES)
+    assert set(SYSTEMS) <= set(names) and {*TABLE_1, *BASELINES} <= set(SYSTEMS)
+    assert all(row.disturbed for row in ROWS if row.name in SYSTEMS)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.head], ids=lambda row: row.name)
+def test_every_head_of_a_row_is_another(row):
+    opts = ["MODEL.INSTANCE_CRF.ENABLED", True, *row.model]
+    cfg = config_of(STAGES[row.stage], *opts)
+    plain = build_instance_crf_head(cfg)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(row.head))
+    head = build_instance_crf_head(cfg)
+    same = {"5 iterations": 5, "3 iterations": 3}
+    if row.name in same:  # one of them is what was trained
+        assert head.num_iterations_test == same[row.name]
+        return
+
+    def seen(head):
+        hidden = [getattr(head.crf, name, None) for name in ("normalization", "score_transform")]
+        return repr(head), head.score_name, head.num_iterations_test, hidden
+
+    assert seen(head) != seen(plain)
+
+
+def test_table_1_is_the_papers():
+    """Box term alone, both, end to end; without OHEM, with it."""
+    for name, stage in TABLE_1.items():
+        cfg = config_of(STAGES[stage])
+        crf = cfg.MODEL.INSTANCE_CRF
+        assert crf.FORM == "joint" and crf.PAIRWISE_TERM and crf.BOX_TERM
+        assert crf.GLOBAL_TERM == ("box term only" not in name)
+        assert bool(crf.OHEM_TOP_K) == ("OHEM" in name)
+        assert ("part_head" in cfg.MODEL.FREEZE) == ("end to end" not in name)
+        assert crf.DETECTIONS.SOURCE == "record"
