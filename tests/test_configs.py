@@ -51,6 +51,7 @@ def complete(name, below=TINY):
     parts = {
         "models": [name, "datasets/pascal_person_part.yaml"],
         "datasets": ["models/tiny_fpn.yaml", name],
+        "detections": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
         "schedules": ["models/tiny_fpn.yaml", "datasets/pascal_person_part.yaml", name],
         "SyntheticPeople": [name],
         "tables": [*below, name],
@@ -305,8 +306,8 @@ def test_what_is_typed_is_compared_with_the_data_set():
 
 def test_detector_may_know_more_classes_than_own_parts(small):
     """Ground truth goes to it, and its detections come back, by the classes' names."""
-    classes = ("MODEL.DETECTOR.CLASSES", list(VOC_TAXONOMY.object_names))
-    cfg = small([DEMO], *classes)
+    cfg = small([DEMO, str(CONFIGS / "detections/voc_classes.yaml")])
+    assert cfg.MODEL.DETECTOR.CLASSES == list(VOC_TAXONOMY.object_names)
     check_datasets(cfg)
     person = VOC_TAXONOMY.object_names.index("person")
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20 and cfg.MODEL.DETECTOR.CLASS_IDS == [person]

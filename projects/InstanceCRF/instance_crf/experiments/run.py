@@ -49,8 +49,12 @@ class Run:
         file = dataset if "/" in dataset else root / "configs" / "datasets" / f"{dataset}.yaml"
         names = load_config(str(file)).DATASETS
         recipe = recipe_of(dataset, model, names.TRAIN, names.TEST)
-        training = Training(root, output, recipe, budget, opts, num_gpus)
-        return cls(training, tuple(make_stages(recipe)), dataset)
+        return cls.of_recipe(Training(root, output, recipe, budget, opts, num_gpus), dataset)
+
+    @classmethod
+    def of_recipe(cls, training: Training, dataset: str) -> Run:
+        """All stages of a recipe."""
+        return cls(training, tuple(make_stages(training.recipe)), dataset)
 
     @property
     def output(self) -> Path:
@@ -116,9 +120,9 @@ class Run:
         arguments = [f"{__package__}.rows", folder, "--configs", self.training.root / "configs"]
         arguments += ["--protocol", recipe.protocol, "--splits", *recipe.splits]
         yield Command(arguments, folder.with_name(f"{stage.name}_rows.log"))
-        self._collect(seed)
+        self.collect(seed)
 
-    def _collect(self, seed: int) -> None:
+    def collect(self, seed: int) -> None:
         """Write what there is of a seed to its results.json."""
         file = self.output / f"seed_{seed}" / "results.json"
         rows, curve, minutes = {}, {}, {}

@@ -53,7 +53,7 @@ class Training:
             return
         folder = self.output / "timing" / stage.name
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        yield self._command(seed, stage, TIMED, folder)
+        yield self.command(seed, stage, TIMED, folder)
         *_, last = read_text(folder / "metrics.json").splitlines()
         number = max(round(60 * self.minutes(stage) / json.loads(last)["time"]), 1)
         plan = {"budget": self.budget, "iterations": self._iterations() | {stage.name: number}}
@@ -65,7 +65,7 @@ class Training:
         known."""
         if not self.is_trained(seed, stage.name):
             iterations = self._iterations()[stage.name]
-            yield self._command(seed, stage, iterations, self.folder(seed, stage.name))
+            yield self.command(seed, stage, iterations, self.folder(seed, stage.name))
 
     def config_file(self, name: str) -> Path:
         """Of a name below `configs/`, without ``.yaml``; another file's path is left alone."""
@@ -74,7 +74,8 @@ class Training:
     def minutes(self, stage: Stage) -> float:
         return self.budget * stage.share
 
-    def _command(self, seed: int, stage: Stage, iterations: int, folder: Path) -> Command:
+    def command(self, seed: int, stage: Stage, iterations: int, folder: Path) -> Command:
+        """The program that trains it for so many iterations, or goes on in ``folder``."""
         opts: list[object] = ["SEED", seed, *stage.opts]
         if stage.start:
             opts += ["MODEL.WEIGHTS", self.folder(seed, stage.start) / "model_final.pth"]
