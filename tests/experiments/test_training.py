@@ -10,7 +10,7 @@ from instance_crf.experiments.training import TIMED, Training, detection_command
 RECIPE = Recipe(
     pretrain=(), base=("a", "/b/c.yaml"), tune=(), train=("t1", "t2"), splits=("v1", "v2")
 )
-BASE = Stage("base", RECIPE.base, "", 1.0, ("MODEL.MASK_ON", True), curve=True)
+BASE = Stage("base", RECIPE.base, "", 1.0, ("MODEL.MASK_ON", True))
 TUNED = Stage("tuned", ("d",), "base", 0.25, given_boxes=True)
 
 

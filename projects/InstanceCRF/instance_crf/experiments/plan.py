@@ -115,7 +115,6 @@ class Stage:
         share: of the budget.
         opts: keys and values.
         given_boxes: it trains on the base network's detections as given ones.
-        curve: it is evaluated on the way, too.
     """
 
     name: str
@@ -124,7 +123,6 @@ class Stage:
     share: float
     opts: tuple[object, ...] = ()
     given_boxes: bool = False
-    curve: bool = False
 
 
 def make_stages(recipe: Recipe) -> list[Stage]:
@@ -149,14 +147,17 @@ def make_stages(recipe: Recipe) -> list[Stage]:
     def baseline(name: str) -> Stage:
         files = (*recipe.base, f"baselines/{recipe.baselines}{name}")
         share = 1 - pretraining + FINE_TUNING
-        return Stage(name, files, pretrained, share, curve=True)
+        return Stage(name, files, pretrained, share)
 
     first = [Stage("pretrain", recipe.pretrain, "", pretraining)] if recipe.pretrain else []
     return [
         *first,
-        Stage("base", recipe.base, pretrained, 1 - pretraining, masks, curve=True),
+        Stage("base", recipe.base, pretrained, 1 - pretraining, masks),
         # The same minutes without a CRF: what rules read, and where piecewise training begins.
         tune("control", "", f"{_CRF}.ENABLED", False, *masks, given=False),
+        tune("full", "full", *masks, given=False),
+        baseline("part_mask_rcnn"),
+        baseline("top_down"),
         tune("parts", "", *parts_only, share=0.75, given=False),
         tune("parts_ohem", "", *parts_only, *ohem, share=0.75, given=False),
         piecewise("piecewise_box", "parts"),
@@ -169,9 +170,6 @@ def make_stages(recipe: Recipe) -> list[Stage]:
         tune("unmatched_background", "end_to_end_ohem", f"{_CRF}.UNMATCHED", "background"),
         tune("joint_detector", "joint_detector", given=False),
         tune("factored", "factored"),
-        tune("full", "full", *masks, given=False),
-        baseline("part_mask_rcnn"),
-        baseline("top_down"),
     ]
 
 

@@ -149,10 +149,9 @@ class Run:
                 "budget": self.training.budget,
                 "made": describe() | {"hours": round(hours * self.training.budget / 60, 2)},
                 "minutes": minutes,
-                "rows": rows,
-                "curve": curve,
+                "rows": _rounded(rows),
+                "curve": _rounded(curve),
             },
-            indent=1,
         )
 
     def report(self) -> str:
@@ -160,3 +159,12 @@ class Run:
         from .tables import write_report
 
         return write_report(self.output, self.dataset, self.training.recipe)
+
+
+def _rounded(results: object) -> object:
+    """Numbers as deep as they are, to three decimals."""
+    if isinstance(results, dict):
+        return {key: _rounded(value) for key, value in results.items()}
+    if isinstance(results, list):
+        return [_rounded(value) for value in results]
+    return round(results, 3) if isinstance(results, float) else results

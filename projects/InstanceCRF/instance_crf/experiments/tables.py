@@ -179,5 +179,5 @@ def _plots(results: Results, split: str, folder: Path) -> None:
         rows = known([row for row in rows if row not in (FULL, *TRUTHS)])
         plot_gains(results, rows, FULL, column, folder / f"{split}_gains.png")
     systems = list(dict.fromkeys(system for r in results.values() for system in r["curve"]))
-    if any(points_of_curve(results, s, split, column.task, column.metric) for s in systems):
-        plot_training(results, systems, split, folder / f"{split}_training.png")
+    if any(points_of_curve(results, system, column) for system in systems):
+        plot_training(results, systems, column, folder / f"{split}_training.png")
