@@ -23,6 +23,7 @@ spec.loader.exec_module(train_net)
 
 CONFIG = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
 CRF = "MODEL.INSTANCE_CRF"
+ROWS = ("best_box", "nearest_centre", "smallest_box", "masks_and_parts", "masks_then_centre")
 
 
 @pytest.fixture
@@ -100,11 +101,11 @@ def test_truth_in_truth_out(run, tiny, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["best_box", "nearest_centre", "smallest_box", "masks_and_parts"])
+@pytest.mark.parametrize("row", ROWS)
 def test_truth_in_truth_out_of_simple_rules(run, tiny, tiny_opts, tmp_path, row):
     """On a network that was trained with a CRF; the masks come in a file."""
     options = ["--eval-only", f"{CRF}.PARTS.SOURCE", "ground_truth", f"{CRF}.DETECTIONS.SOURCE"]
-    if row == "masks_and_parts":
+    if row.startswith("masks"):
         file = write_true_masks(tmp_path / "masks.json", "tiny_val")
         options += ["record", "DATASETS.DETECTIONS_TEST", f"('{file}',)"]
         options += ["MODEL.DETECTOR.ENABLED", False]
