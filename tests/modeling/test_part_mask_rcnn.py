@@ -75,8 +75,8 @@ def test_owners_by_hand():
 
 
 def test_the_best_of_each_by_hand():
-    owners, part_ids = torch.tensor([1, 0, 1, 2, 1]), torch.tensor([3, 3, 3, 3, 4])
-    assert best_of_each(owners, part_ids).tolist() == [0, 3, 4]
+    owners, part_ids = torch.tensor([1, 1, 1, 2, 1]), torch.tensor([3, 4, 3, 3, 4])
+    assert best_of_each(owners, part_ids).tolist() == [0, 1, 3]
 
 
 def detections(*rows):
@@ -99,15 +99,19 @@ def test_painting_by_hand(make_model):
         (2, 0.625, 3, 6),  # part 2, over the end of part 1
         (PERSON, 0.875, 6, 8),
         (3, 0.5, 6, 7),  # part 3 of the second
-        (4, 0.5, 7, 10),  # a third in two: nobody's
+        (4, 0.5, 7, 10),  # a third in each of two: an object of its own
         (PERSON, 0.5, 9, 10),  # without parts
     )
     result, sem_seg, boxes = model.parse(found)
-    assert result.part_map.tolist() == [[1, 1, 1, 2, 2, 2, 3, 0, 0, 0]]
-    assert result.object_map.tolist() == [[2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
-    assert boxes.scores.tolist() == [0.875, 0.75, 0.5]
-    assert result.object_scores["detection"].tolist() == [0.875, 0.75]
-    assert result.segment_scores["mean_q"].tolist() == [0.5, 0.5, 0.625]
+    assert result.part_map.tolist() == [[1, 1, 1, 2, 2, 2, 3, 4, 4, 4]]
+    assert result.object_map.tolist() == [[2, 2, 2, 2, 2, 2, 1, 3, 3, 3]]
+    assert boxes.scores.tolist() == [0.875, 0.75, 0.5, 0]
+    assert boxes.pred_boxes.tensor[3].tolist() == result.boxes[2].tolist() == [7, 0, 10, 1]
+    assert boxes.pred_classes.tolist() == [PERSON] * 4
     assert result.left_out_scores.tolist() == [0.5]
+    assert result.object_scores["detection"].tolist() == [0.875, 0.75, 0]
+    assert result.score_name == "mean_q"
+    assert result.scores.tolist() == [0.875 * 0.5, 0.75 * (0.5 + 0.625) / 2, 0]
+    assert result.segment_scores["mean_q"].tolist() == [0.5, 0.5, 0.625, 0.5]
     assert torch.equal(sem_seg.argmax(0), result.part_map.long())
     assert sem_seg[1].tolist() == [[0.5] * 3 + [0] * 7]

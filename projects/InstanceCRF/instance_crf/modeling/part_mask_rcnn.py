@@ -8,6 +8,8 @@ C object classes, P parts, H, W size of an image, H', W' the size wanted for the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -57,15 +59,18 @@ class PartMaskRCNN(PartRCNN):
     def parse(self, found: Instances) -> tuple[PartInstances, Tensor, Instances]:
         """Every part mask goes to an object; better ones are painted over others.
 
-        Of the masks of one part that go to one object the best is taken, and those that go to
-        nobody are left out. A segment's ``mean_q`` is the score of the part that was painted.
+        Of the masks of one part that go to one object the best is taken. What nobody holds is an
+        object of its own, of score 0: as a part it may be right. In ``mean_q``, a segment has the
+        score of its part, an object its own times the mean of its parts'.
         """
         found = found[found.scores.argsort(descending=True)]
         is_object = found.pred_classes < self.num_objects
         objects, parts = found[is_object], found[~is_object]
         part_ids = parts.pred_classes - self.num_objects + 1
-        allowed = self.part_owner[part_ids - 1][:, None] == objects.pred_classes
+        owner_class = self.part_owner[part_ids - 1]
+        allowed = owner_class[:, None] == objects.pred_classes
         owners = owners_of_parts(parts.pred_masks, objects.pred_masks, allowed)
+        objects, owners = _with_orphans(objects, parts, owners, owner_class)
 
         object_map = torch.zeros(found.image_size, dtype=torch.int64, device=self.device)
         part_map = torch.zeros_like(object_map)
@@ -85,7 +90,8 @@ class PartMaskRCNN(PartRCNN):
             part_prob=sem_seg,
             score_name=self.score_name,
         )
-        return result, sem_seg, without_masks(objects)
+        scores = {**result.object_scores, "mean_q": result.object_scores["product"]}
+        return replace(result, object_scores=scores), sem_seg, without_masks(objects)
 
 
 def part_targets(
@@ -133,16 +139,21 @@ def owners_of_parts(part_masks: Tensor, object_masks: Tensor, allowed: Tensor) -
     return torch.where(best >= _LEAST_SHARE, owner + 1, 0)
 
 
-def best_of_each(owners: Tensor, part_ids: Tensor) -> Tensor:
-    """The first of all parts that have the same owner and the same id, in their order.
+def _with_orphans(
+    objects: Instances, parts: Instances, owners: Tensor, owner_class: Tensor
+) -> tuple[Instances, Tensor]:
+    """An object for every part that is nobody's, of score 0, after the others; and the owners."""
+    orphan = owners == 0
+    new = Instances(parts.image_size, **parts[orphan].get_fields())
+    new.pred_classes = owner_class[orphan]
+    new.scores = torch.zeros_like(new.scores)
+    owners = torch.where(orphan, orphan.cumsum(0) + len(objects), owners)
+    return Instances.cat([objects, new]), owners
 
-    Args:
-        owners: (N,) 0 for nobody, whose parts are left out.
-        part_ids: (N,).
-    """
-    pairs, first = set(), []
+
+def best_of_each(owners: Tensor, part_ids: Tensor) -> Tensor:
+    """Of all parts that have the same owner and the same id the first, in their order; (N,) each."""
+    first = {}
     for k, pair in enumerate(zip(owners.tolist(), part_ids.tolist(), strict=True)):
-        if pair[0] and pair not in pairs:
-            pairs.add(pair)
-            first.append(k)
-    return torch.tensor(first, dtype=torch.int64, device=owners.device)
+        first.setdefault(pair, k)
+    return torch.tensor(list(first.values()), dtype=torch.int64, device=owners.device)
