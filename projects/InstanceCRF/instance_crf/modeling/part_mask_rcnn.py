@@ -152,7 +152,7 @@ def _with_orphans(
 
 
 def best_of_each(owners: Tensor, part_ids: Tensor) -> Tensor:
-    """Of all parts that have the same owner and the same id the first, in their order; (N,) each."""
+    """The first of all parts that share owner and id, in their order; all (N,)."""
     first = {}
     for k, pair in enumerate(zip(owners.tolist(), part_ids.tolist(), strict=True)):
         first.setdefault(pair, k)
