@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Write the boxes of a trained detector, or of the ground truth, to a COCO results file.
+"""Write the boxes of a trained detector, of the ground truth, or of another file, to a COCO results
+file.
 
     python tools/write_detections.py --config-file output/demo/config.yaml \\
         --dataset synthetic_people_val --output output/boxes.json \\
@@ -37,7 +38,7 @@ from instance_crf.config import load_config
 from instance_crf.data.augmentation import build_augmentations
 from instance_crf.data.datasets.register import taxonomy_of
 from instance_crf.data.detections import results_of
-from instance_crf.data.mapper import PartInstanceMapper
+from instance_crf.data.mapper import PartInstanceMapper, detections_of_file
 from instance_crf.data.parallel import end_loading_with_parent
 from instance_crf.files import check_writable, write_json
 from instance_crf.modeling.detections import jitter_boxes
@@ -60,7 +61,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--score-thresh", type=float, default=0.05, help="least score of a box (default 0.05)"
     )
-    parser.add_argument("--from-truth", action="store_true", help="the ground truth's, score 1")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--from-truth", action="store_true", help="the ground truth's, score 1")
+    source.add_argument("--from-file", type=Path, help="those of a COCO results file, to disturb")
     parser.add_argument(
         "--jitter",
         type=float,
@@ -76,8 +79,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of jitter and false boxes")
     parser.add_argument("opts", nargs="*", default=[], help="config overrides, KEY VALUE ...")
     args = parser.parse_intermixed_args(argv)
-    if not args.config_file and not args.from_truth:
-        parser.error("give --config-file, or --from-truth")
+    args.given = args.from_truth or args.from_file is not None
+    if not args.config_file and not args.given:
+        parser.error("give --config-file, --from-truth or --from-file")
+    if args.from_file and args.masks:
+        parser.error("masks of a file are left out: they belong to its own boxes")
     if args.jitter and not args.from_truth:
         parser.error("--jitter is for --from-truth")
     if not 0 <= args.jitter <= 0.5:
@@ -123,14 +129,20 @@ def category_ids(names: Sequence[str], taxonomy: PartTaxonomy, dataset: str) -> 
     return [names.index(name) + 1 for name in taxonomy.object_names]
 
 
-def truth(args: argparse.Namespace) -> Detect:
-    """A function: the mapper's dicts -> the objects as detections of score 1."""
+def given(args: argparse.Namespace) -> Detect:
+    """A function: the mapper's dicts -> their detections, or their objects as such, disturbed."""
 
     def detect(batch: list[dict]) -> list[Instances]:
-        return [of_picture(inputs) for inputs in batch]
+        return [of_picture(inputs, generator_of(inputs, args.seed)) for inputs in batch]
 
-    def of_picture(inputs: dict) -> Instances:
-        objects, random = inputs["instances"], generator_of(inputs, args.seed)
+    def of_picture(inputs: dict, random: torch.Generator) -> Instances:
+        found = truth(inputs["instances"], random) if args.from_truth else inputs["detections"]
+        found = found[found.scores >= args.score_thresh]
+        if args.masks:
+            return found
+        return disturb_boxes(found, random, scale=args.box_scale, false_boxes=args.false_boxes)
+
+    def truth(objects: Instances, random: torch.Generator) -> Instances:
         found = Instances(objects.image_size)
         found.pred_boxes = Boxes(jitter_boxes(objects.gt_boxes.tensor, args.jitter, random))
         found.pred_boxes.clip(objects.image_size)
@@ -138,8 +150,7 @@ def truth(args: argparse.Namespace) -> Detect:
         found.pred_classes = objects.gt_classes
         if args.masks:
             found.pred_masks = objects.gt_masks.tensor
-            return found
-        return disturb_boxes(found, random, scale=args.box_scale, false_boxes=args.false_boxes)
+        return found
 
     return detect
 
@@ -151,15 +162,22 @@ def detector(cfg: CfgNode) -> BoxDetector:
     return found.eval()
 
 
-def build_loader(cfg: CfgNode | None, args: argparse.Namespace) -> torch.utils.data.DataLoader:
-    """The pictures, one at a time: as the network gets them, or with the ground truth."""
+def build_loader(
+    cfg: CfgNode | None, args: argparse.Namespace, ids: Sequence[int]
+) -> torch.utils.data.DataLoader:
+    """The pictures, one at a time: as the network gets them, or with what is given of them."""
+    detections = None
+    if args.from_file:
+        ids = ids if cfg is None else cfg.DATASETS.DETECTION_CATEGORY_IDS or ids
+        detections = detections_of_file(args.from_file, args.dataset, ids)
     mapper = PartInstanceMapper(
         is_train=False,
-        augmentations=[] if args.from_truth else build_augmentations(cfg, is_train=False),
+        augmentations=[] if args.given else build_augmentations(cfg, is_train=False),
         image_format="BGR" if cfg is None else cfg.INPUT.FORMAT,
         flip_lut=np.arange(256),
         with_annotations=args.from_truth,
         with_masks=args.masks,
+        detections=detections,
     )
     records = DatasetCatalog.get(args.dataset)
     workers = 0 if cfg is None else cfg.DATALOADER.NUM_WORKERS
@@ -202,9 +220,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     taxonomy = taxonomy_of(args.dataset)
     names = class_names(cfg, taxonomy)
     ids = category_ids(names, taxonomy, args.dataset)
-    loader = build_loader(cfg, args)
-    if args.from_truth:
-        count = write(args, loader, truth(args), ids)
+    loader = build_loader(cfg, args, ids)
+    if args.given:
+        count = write(args, loader, given(args), ids)
     else:
         model = detector(cfg)
         change = nullcontext()

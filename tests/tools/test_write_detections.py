@@ -147,6 +147,21 @@ def test_jittered_truth(tiny, write):
     assert len(write("--from-truth", "--false-boxes", 0.5)) == 9
 
 
+def test_boxes_of_a_file(detector, write, tmp_path):
+    """Disturbed as those of the network are; category ids stay."""
+    _, opts = detector()
+    change = ("--box-scale", 0.75, "--false-boxes", 0.5, "--seed", 4)
+    expected = write("--config-file", CONFIG, *opts, *change)
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps(write("--config-file", CONFIG, *opts)))
+    found = write("--from-file", plain, *change)
+    assert len(found) == len(expected) == 27 and found != json.loads(plain.read_text())
+    for row, other in zip(found, expected, strict=True):
+        assert row["bbox"] == pytest.approx(other["bbox"], abs=1e-3)
+        assert row["score"] == pytest.approx(other["score"])
+        assert row["category_id"] == 1 and row["image_id"] == other["image_id"]
+
+
 def test_a_detector_of_all_voc_classes(detector, write, tmp_path, capsys):
     """The file has all; who reads it takes the owners of parts, by either key."""
     _, opts = detector(*VOC, "TEST.DETECTIONS_PER_IMAGE", 400)
@@ -204,7 +219,8 @@ def test_what_cannot_be_written(detector, write, tmp_path):
     "wrong",
     [[], ["--config-file", "a", "--jitter", "0.1"], ["--from-truth", "--jitter", "2"],
      ["--from-truth", "--masks", "--box-scale", "0.5"], ["--from-truth", "--false-boxes", "-1"],
-     ["--from-truth", "--box-scale", "nan"]],
+     ["--from-truth", "--box-scale", "nan"], ["--from-file", "a", "--masks"],
+     ["--from-file", "a", "--from-truth"]],
 )  # fmt: skip
 def test_wrong_arguments_are_refused(tmp_path, wrong):
     with pytest.raises(SystemExit):

@@ -317,7 +317,7 @@ def given_detections(
     for path, name in zip(paths, names, strict=True):
         if dataset_name not in (None, name):
             continue
-        for file_name, detections in _detections_of(path, name, category_ids).items():
+        for file_name, detections in detections_of_file(path, name, category_ids).items():
             if found.setdefault(file_name, detections) != detections:
                 raise ValueError(
                     f"DATASETS.DETECTIONS_{key}: {file_name} is in several data sets of "
@@ -326,10 +326,15 @@ def given_detections(
     return found
 
 
-def _detections_of(
-    path: str, dataset_name: str, category_ids: Sequence[int]
+def detections_of_file(
+    path: str | os.PathLike, dataset_name: str, category_ids: Sequence[int]
 ) -> dict[str, list[dict]]:
-    """The detections of a file, by the file names of a data set's images."""
+    """The detections of a file, by the file names of a data set's images; all are there.
+
+    Raises:
+        FileNotFoundError, ValueError: a broken file, one without any image of the data set, masks
+            of another size than their image.
+    """
     detections = read_detections(path, MetadataCatalog.get(dataset_name).taxonomy, category_ids)
     records = {str(record["image_id"]): record for record in DatasetCatalog.get(dataset_name)}
     # COCO's image ids are numbers: "0000006" is 6 there.

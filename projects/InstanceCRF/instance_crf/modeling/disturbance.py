@@ -166,5 +166,5 @@ def _check_has_boxes(model: nn.Module) -> None:
     if source != "detector":
         raise ValueError(
             f"MODEL.INSTANCE_CRF.DETECTIONS.SOURCE is {source!r}, so the detector's boxes are not "
-            "used: disturb those that are given with tools/write_detections.py."
+            "used: disturb those that are given with tools/write_detections.py --from-file."
         )
