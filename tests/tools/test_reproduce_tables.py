@@ -1,0 +1,88 @@
+"""tools/reproduce_tables.py: a run that was killed goes on, to the numbers of one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "reproduce_tables.py"
+
+
+@pytest.fixture
+def begin(tiny, tiny_opts, tmp_path):
+    """A function: output, options -> the tool at work on the data set `tiny`, one seed."""
+    data = tmp_path / "tiny.yaml"
+    yaml = tmp_path / "parts.yaml"
+    splits = {
+        name: {"images": f"{tiny}/{folder}/Images", "parts": f"{tiny}/{folder}/Category_ids",
+               "objects": f"{tiny}/{folder}/Human_ids"}
+        for name, folder in (("train", "Training"), ("val", "Validation"))
+    }  # fmt: skip
+    parts = [f"part {number}" for number in range(1, 7)]
+    yaml.write_text(json.dumps({"name": "small", "parts": parts, "splits": splits}))
+    data.write_text(f"DATASETS:\n  PART_YAML: {yaml}\n")
+    pairs = dict(zip(tiny_opts[::2], tiny_opts[1::2], strict=True))
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.WEIGHTS", "SOLVER.MAX_ITER"):
+        del pairs[key]
+
+    def begin(output, *options):
+        command = [sys.executable, TOOL, "--dataset", data, "--model", "tiny_fpn", "--seeds", 1]
+        command += ["--budget", 0.05, "--output", output, "--jobs", 2, *options]
+        command += ["--opts", *(x for pair in pairs.items() for x in pair)]
+        log = open(tmp_path / f"{output.name}.log", "a")
+        return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+
+    return begin
+
+
+def finish(process, log):
+    assert process.wait(timeout=600) == 0, log.read_text()[-3000:]
+
+
+def kill_when(process, condition, log):
+    """Kill it as soon as ``condition`` holds, which it must before its end."""
+    while not condition():
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def results_of(output):
+    content = json.loads((output / "seed_1" / "results.json").read_text())
+    return content["rows"], content["curve"], content["minutes"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(begin, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    only = ["--only", "base", "control"]
+    finish(begin(whole, *only), tmp_path / "whole.log")
+    assert "# " in (whole / "tables.md").read_text()
+    killed.mkdir()  # as many iterations: those follow from the time that they take
+    (killed / "plan.json").write_text((whole / "plan.json").read_text())
+
+    base, log = killed / "seed_1" / "base", tmp_path / "killed.log"
+    kill_when(begin(killed, *only), lambda: list(base.glob("model_0*.pth")), log)
+    assert not (base / "model_final.pth").exists()
+    rows = killed / "seed_1" / "control" / "rows.json"
+    kill_when(begin(killed, *only), rows.exists, log)
+    finish(begin(killed, *only), log)
+    assert results_of(killed) == results_of(whole)
+    assert len(results_of(whole)[0]) == 6  # the CRF, not trained, and five rules
+
+    before = rows.stat().st_mtime_ns
+    finish(begin(killed, *only), log)  # nothing is left to do
+    assert rows.stat().st_mtime_ns == before
+
+
+def test_a_stage_that_there_is_not(begin, tmp_path):
+    process = begin(tmp_path / "out", "--only", "bass")
+    assert process.wait() == 1
+    said = (tmp_path / "out.log").read_text()
+    assert said.splitlines()[-1].startswith("error: There is no stage 'bass'; there are base,")
