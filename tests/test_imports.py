@@ -37,6 +37,7 @@ NEEDS_EXTRAS = {
     "experiments.rows",
     "experiments.run",
     "experiments.tasks",
+    "experiments.training",
     "hooks",
     "modeling",
     "predictor",
