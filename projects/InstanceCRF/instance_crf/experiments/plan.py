@@ -256,6 +256,10 @@ def _left_open() -> list[Row]:
         untrained("box + global"),
         untrained("box term only, no pairwise term", *_NOT_SMOOTHED),
         untrained("box + global, no pairwise term", *_NOT_SMOOTHED),
+        untrained(
+            *("box + global, background has a box, no pairwise term", *_NOT_SMOOTHED),
+            *(f"{_CRF}.BACKGROUND_BOX_TERM", True),
+        ),
     ]
 
 
