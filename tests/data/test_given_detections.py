@@ -90,3 +90,14 @@ def test_ids_that_differ_in_their_zeros_alone(records, cfg, tmp_path):
         assert [found[f][0]["score"] for f in ("6.png", "06.png")] == [0.9, 0.5]
     finally:
         DatasetCatalog.remove("zeros")
+
+
+def test_needed_detections_that_are_not_given_are_asked_for_by_their_key(records, cfg):
+    cfg.MODEL.INSTANCE_CRF.DETECTIONS.SOURCE = "record"
+    for is_train, key in ((True, "TRAIN"), (False, "TEST")):
+        with pytest.raises(ValueError, match=rf"without detections.*DATASETS.DETECTIONS_{key} "):
+            PartInstanceMapper(cfg, is_train)(records[0])
+    own = records[0] | {"detections": []}  # a record may bring its own
+    assert len(PartInstanceMapper(cfg, False)(own)["detections"]) == 0
+    cfg.MODEL.INSTANCE_CRF.ENABLED = False  # only a CRF needs them
+    assert "detections" not in PartInstanceMapper(cfg, False)(records[0])

@@ -57,11 +57,12 @@ class PartInstanceMapper:
         with_masks: the objects' masks are needed.
         detections: file name of the image -> given detections, for records that have none of their
             own.
+        need_detections: there must be some.
 
     Raises (when called):
         FileNotFoundError, ValueError: a file is missing or broken; a map or a given mask has not
             the size of its image; the object map holds an object that the record does not know;
-            masks are needed of a record with boxes only.
+            masks are needed of a record with boxes only; needed detections are not given.
     """
 
     @configurable
@@ -75,6 +76,7 @@ class PartInstanceMapper:
         with_annotations: bool = False,
         with_masks: bool = False,
         detections: Mapping[str, list[dict]] | None = None,
+        need_detections: bool = False,
     ):
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -83,6 +85,7 @@ class PartInstanceMapper:
         self.with_annotations = is_train or with_annotations
         self.with_masks = with_masks
         self.detections = detections
+        self.need_detections = need_detections
         self._owner = -1  # process that this copy runs in
 
     @classmethod
@@ -101,6 +104,7 @@ class PartInstanceMapper:
             "with_annotations": "ground_truth" in sources,
             "with_masks": is_train and cfg.MODEL.MASK_ON,
             "detections": given_detections(cfg, is_train, dataset_name),
+            "need_detections": crf.get("ENABLED", False) and sources[0] == "record",
         }
 
     def __call__(self, record: dict) -> dict:
@@ -125,6 +129,13 @@ class PartInstanceMapper:
         detections = record.get("detections")
         if detections is None and self.detections is not None:
             detections = self.detections.get(record["file_name"], [])
+        if detections is None and self.need_detections:
+            key = f"DATASETS.DETECTIONS_{'TRAIN' if self.is_train else 'TEST'}"
+            raise ValueError(
+                f"{record['file_name']} comes without detections, which MODEL.INSTANCE_CRF."
+                f"DETECTIONS.SOURCE 'record' needs: name a file of them in {key} "
+                "(tools/write_detections.py makes one)."
+            )
         if detections is not None:
             source = record["file_name"]
             check_masks(detections, (record["height"], record["width"]), source)
