@@ -47,7 +47,7 @@ class Run:
     ) -> Run:
         """See the tool's options."""
         file = dataset if "/" in dataset else root / "configs" / "datasets" / f"{dataset}.yaml"
-        names = load_config(str(file)).DATASETS
+        names = load_config(str(file), ["MODEL.DEVICE", "cpu"]).DATASETS
         recipe = recipe_of(dataset, model, names.TRAIN, names.TEST)
         return cls.of_recipe(Training(root, output, recipe, budget, opts, num_gpus), dataset)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..files import write_text
+from .crossing import MIN_IOU
 from .plan import BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
 from .plots import plot_gains, plot_thresholds, plot_training
 from .report import Table, ordering, provenance, render, wins, won_back
@@ -72,11 +73,14 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         ["Mask R-CNN over parts", *TABLE_1],
         first,
         published=_published(PUBLISHED_1, first, dataset),
+        caption="APr of part segments over the IoU threshold. All but the first row are the joint "
+        "form, on the same given boxes.",
     )
     yield Table(
         f"Table 2: whole people, {split}",
         [*TABLE_1, FACTORED, FULL],
         _thresholds(split, "object_apr", 50, 60, 70, 80, 90),
+        caption="APr of whole people.",
     )
     third = _columns(split, ("Q", "q_seg", "mIoU"), ("labelling", "part_seg", "mIoU"))
     yield Table(
@@ -84,11 +88,18 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         [*TABLE_1, FACTORED, FULL],
         third,
         published=_published(PUBLISHED_3, third, dataset),
+        caption="Q is what the part head says, the labelling what comes out.",
     )
     rows = [row.name for row in make_rows()]
     between = rows[rows.index(BEST) + 1 : rows.index(UNTRAINED)]
     yield Table(
-        f"What the paper leaves open, {split}", [BEST, *between], _usual(split), reference=BEST
+        f"What the paper leaves open, {split}",
+        [BEST, *between],
+        _usual(split),
+        reference=BEST,
+        caption=f"The first three are trained so, the others are *{BEST}* with one thing changed "
+        "when it is evaluated. *Not trained*: the paper's weights on parts that learned without a "
+        "CRF.",
     )
     beyond = rows[rows.index(UNTRAINED) : rows.index(BASELINES[0])]
     yield Table(
@@ -97,20 +108,36 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         _usual(split),
         reference=FULL,
         unranked=TRUTHS,
+        caption=f"From *boxes from 0.5* on, *{FULL.strip('*')}* with one thing changed when it is "
+        "evaluated, its other weights as they were learned.",
     )
     yield Table(
         f"What one would pick instead, {split}",
         {"the paper": [BOX_ONLY, BEST], "ours": [UNTRAINED, FULL], "instead": list(BASELINES)},
         _usual(split),
         reference=FULL,
+        caption="All have trained for the same minutes. The rules read the parts and boxes of a "
+        "network that trained on without a CRF, as does *factored, not trained*.",
     )
-    yield Table(f"Crossing people, {split}", SYSTEMS, _usual(f"{split}_crossing"), reference=FULL)
+    yield Table(
+        f"Crossing people, {split}",
+        SYSTEMS,
+        _usual(f"{split}_crossing"),
+        reference=FULL,
+        caption=f"The pictures in which boxes of two people have an IoU of {MIN_IOU} or more.",
+    )
     disturbed = [
         Column(f"{heading}, {condition}", split, condition, task, "APr_vol")
         for heading, task in (("part APr_vol", "part_apr"), ("person APr_vol", "object_apr"))
         for condition in CONDITIONS
     ]
-    yield Table(f"Bad boxes, {split}", SYSTEMS, disturbed)
+    yield Table(
+        f"Bad boxes, {split}",
+        SYSTEMS,
+        disturbed,
+        caption="All boxes shrunk about their centre, limbs outside; or half as many again, "
+        "anywhere, with sizes and scores of the picture's others.",
+    )
 
 
 def _findings(results: Results, split: str) -> Iterator[str]:
@@ -155,7 +182,10 @@ def write_report(output: Path, dataset: str, recipe: Recipe) -> str:
         FileNotFoundError: there are no results yet.
     """
     results = read_results(output)
-    blocks = [f"## {dataset}: {len(results)} seed(s)", provenance(results)]
+    about = f"Percent, protocol `{recipe.protocol}`, means over the seeds ± half their range."
+    if dataset.startswith("synthetic"):
+        about = f"Drawn, not photographed: synthetic pictures. {about}"
+    blocks = [f"# {dataset}: {len(results)} seed(s)", about, provenance(results)]
     for split in recipe.splits:
         blocks += [render(table, results) for table in _tables(dataset, split)]
         blocks += _findings(results, split)
