@@ -27,6 +27,7 @@ from ..checkpoint import load_weights
 from ..config import load_config
 from ..data.label_io import read_object_map
 from ..data.mapper import PartInstanceMapper
+from ..entries import is_crowd
 from ..evaluation.evaluators import PartInstanceEvaluator
 from ..evaluation.toolkit.part_parsing import without_nan
 from ..files import read_json, write_json
@@ -58,30 +59,28 @@ class Tap(nn.Module):
 
 
 class Numbers:
-    """What is measured of one row on one data set."""
+    """What is measured of one row on one data set, but for its Q."""
 
     def __init__(self, split: str, protocol: str) -> None:
         self.evaluator = PartInstanceEvaluator(
             split, protocol=protocol, metrics=METRICS, distributed=False
         )
-        self.q = PartInstanceEvaluator(split, parts_only=True, distributed=False)
         self.outside = OutsideRecall()
-        self.records = {record["image_id"]: record for record in DatasetCatalog.get(split)}
 
-    def add(self, picture: dict, result: PartInstances, output: dict) -> None:
-        record = self.records.get(picture["image_id"])
-        if record is None:
-            return
-        self.evaluator.process([picture], [{"part_instances": result}])
-        self.q.process([picture], [output])
-        ids = [a["object_id"] for a in record["annotations"] if not a.get("iscrowd", 0)]
+    def add(self, record: dict, result: PartInstances) -> None:
+        self.evaluator.process([record], [{"part_instances": result}])
+        ids = [
+            a["object_id"]
+            for a in record["annotations"]
+            if not is_crowd(a, record["object_file_name"])
+        ]
         truth = read_object_map(record["object_file_name"])
         self.outside.add(result.object_map.cpu().numpy(), truth, ids)
 
-    def compute(self) -> dict[str, dict[str, float]]:
+    def compute(self, q: dict[str, float]) -> dict[str, dict[str, float]]:
+        """Task -> number; ``q`` are those of Q."""
         results = self.evaluator.evaluate()
-        results["q_seg"] = self.q.evaluate()["part_seg"]
-        results["outside"] = self.outside.compute()
+        results |= {"q_seg": q, "outside": self.outside.compute()}
         short = {
             task: {name: value for name, value in numbers.items() if "/" not in name}
             for task, numbers in results.items()
@@ -121,21 +120,28 @@ def evaluate(
     splits = [split]
     if crossing_images(DatasetCatalog.get(split)):
         splits.append(register_crossing(split))
+    records = {name: {r["image_id"]: r for r in DatasetCatalog.get(name)} for name in splits}
     numbers = {row.name: {name: Numbers(name, protocol) for name in splits} for row in rows}
+    q = {name: PartInstanceEvaluator(name, parts_only=True, distributed=False) for name in splits}
     mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=split)
     mapper.with_annotations |= any(row.true_identity for row in rows)
     loader = build_detection_test_loader(cfg, split, mapper=mapper, batch_size=1)
     with _disturbed(model, condition):
         for (picture,) in tqdm(loader, desc=f"{split}, {condition}", mininterval=10):
             (output,) = model([picture])
+            found = {name: of[picture["image_id"]] for name, of in records.items()
+                     if picture["image_id"] in of}  # fmt: skip
+            for name, record in found.items():
+                q[name].process([record], [output])
             for row in rows:
                 result = output["part_instances"]
                 if heads:
                     (result,) = _label(row, heads[row.name], tap.call, picture)
-                for of_split in numbers[row.name].values():
-                    of_split.add(picture, result, output)
+                for name, record in found.items():
+                    numbers[row.name][name].add(record, result)
+    of_q = {name: evaluator.evaluate()["part_seg"] for name, evaluator in q.items()}
     return {
-        row: {name: of_split.compute() for name, of_split in of_row.items()}
+        row: {name: of_split.compute(of_q[name]) for name, of_split in of_row.items()}
         for row, of_row in numbers.items()
     }
 
