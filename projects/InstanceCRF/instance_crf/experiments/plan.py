@@ -252,9 +252,9 @@ def _left_open() -> list[Row]:
         Row("symmetric normalisation", best, (f"{_CRF}.NORMALIZATION", "symmetric")),
         Row("no pairwise term", best, _NOT_SMOOTHED),
         *(Row(f"{t} iteration{'s'[: t > 1]}", best, at(t)) for t in (1, 2, 3, 5, 10)),
-        untrained("box term only"),
+        untrained("box term only", *_BOX_ONLY),
         untrained("box + global"),
-        untrained("box term only, no pairwise term", *_NOT_SMOOTHED),
+        untrained("box term only, no pairwise term", *_BOX_ONLY, *_NOT_SMOOTHED),
         untrained("box + global, no pairwise term", *_NOT_SMOOTHED),
         untrained(
             *("box + global, background has a box, no pairwise term", *_NOT_SMOOTHED),
