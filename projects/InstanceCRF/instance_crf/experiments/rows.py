@@ -28,6 +28,7 @@ from ..checkpoint import load_weights
 from ..config import load_config
 from ..data.label_io import read_object_map
 from ..data.mapper import PartInstanceMapper
+from ..data.parallel import end_loading_with_parent
 from ..evaluation.evaluators import PartInstanceEvaluator
 from ..evaluation.toolkit.part_parsing import without_nan
 from ..files import read_json, write_json
@@ -127,6 +128,7 @@ def evaluate(
     mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=split)
     mapper.with_annotations |= any(row.true_identity for row in rows)
     loader = build_detection_test_loader(cfg, split, mapper=mapper, batch_size=1)
+    end_loading_with_parent(loader)
     with _disturbed(model, condition):
         for (picture,) in tqdm(loader, desc=f"{split}, {condition}", mininterval=10):
             (output,) = model([picture])
