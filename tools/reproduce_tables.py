@@ -31,12 +31,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", default="synthetic_people", help="of configs/datasets")
+    parser.add_argument(
+        "--dataset", default="synthetic_people", help="of configs/datasets, or such a YAML file"
+    )
     parser.add_argument("--model", default="r101_fpn", help="of configs/models, for photographs")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 1, 2, ...")
     parser.add_argument("--budget", type=float, default=30.0, help="minutes of a base network")
     parser.add_argument("--output", type=Path, help="default: output/tables/DATASET")
-    parser.add_argument("--jobs", type=int, help="programs at once; default: one a CPU core or GPU")
+    parser.add_argument(
+        "--jobs", type=int, help="programs at once; default: one a CPU core, or one with all GPUs"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="STAGE", help="only these stages and their like"
     )
@@ -66,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     gpus = torch.cuda.device_count()
     run = Run.of(
         ROOT,
-        (args.output or ROOT / "output" / "tables" / args.dataset).resolve(),
+        (args.output or ROOT / "output" / "tables" / Path(args.dataset).stem).resolve(),
         dataset=args.dataset,
         model=args.model,
         budget=args.budget,

@@ -1,6 +1,7 @@
 """Training: as many iterations as fit into the minutes, the same when it goes on."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -67,15 +68,19 @@ def test_what_is_tuned_starts_from_the_base_network_and_its_boxes(training):
     )
     assert json.loads((training.output / "plan.json").read_text()) == {
         "budget": 2.0,
+        "base": ["a", "/b/c.yaml"],
+        "opts": ["X.Y", "1"],
         "iterations": {"tuned": 300},
     }
 
 
-def test_another_budget_is_refused(training, tmp_path):
+def test_another_budget_model_or_option_is_refused(training):
     time_it(training, BASE, 0.5)
-    other = Training(tmp_path, training.output, RECIPE, 3.0)
-    with pytest.raises(ValueError, match=r"plan.json has a budget of 2.0 minutes, .* is 3.0"):
-        next(other.commands(1, BASE))
+    changed = {"budget": 3.0, "opts": (), "recipe": replace(RECIPE, base=("b",))}
+    for name, value in changed.items():
+        other = replace(training, **{name: value})
+        with pytest.raises(ValueError, match=r"plan.json has the .*, but this run .*: give the"):
+            next(other.commands(1, BASE))
 
 
 def test_boxes_are_written_of_all_pictures_and_disturbed_of_those_that_are_evaluated(training):

@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from instance_crf.config import load_config
+from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.experiments import rows
 from instance_crf.experiments.plan import CONDITIONS, CURVES, DETECTION_FILES, Recipe, make_rows
 from instance_crf.experiments.run import Run
@@ -60,7 +61,7 @@ def run(tiny, tiny_opts, tmp_path):
         folder.mkdir(parents=True)
         checkpointer = DetectionCheckpointer(build_model(cfg), str(folder))
         checkpointer.save("model_final")
-        checkpointer.save("model_0000001")
+        checkpointer.save("model_0000000")
         (folder / "config.yaml").write_text(cfg.dump())
     boxes = [
         {
@@ -75,6 +76,23 @@ def run(tiny, tiny_opts, tmp_path):
     for name in DETECTION_FILES.values():
         write_json(training.folder(1, "detections") / name.format(split="tiny_val"), boxes)
     return run
+
+
+def test_a_row_is_what_the_network_gives_when_it_sees_a_picture_at_another_size(run):
+    row = next(row for row in ROWS if row.name == "+ end to end")
+    folder = run.training.folder(1, row.stage)
+    cfg = rows._config(folder, ROOT / "configs", row, "tiny_val", "as found")
+    mapper = PartInstanceMapper(cfg, is_train=False)
+    picture = mapper(DatasetCatalog.get("tiny_val")[0])
+    picture["height"], picture["width"] = 2 * picture["height"], 2 * picture["width"]
+    model = build_model(cfg).eval()
+    head, (wanted,) = model.crf_head, model([picture])
+    wanted = wanted["part_instances"]
+    model.crf_head = rows.Tap()
+    model([picture])
+    (found,) = rows._label(row, head, model.crf_head.call, picture)
+    assert len(wanted) and torch.equal(found.boxes, wanted.boxes)
+    assert torch.equal(found.object_map, wanted.object_map)
 
 
 @pytest.mark.slow
@@ -97,6 +115,7 @@ def test_all_rows_and_all_tables(run):
     assert best["outside"]["recall"] == pytest.approx(100)
     for points in results["curve"].values():
         assert points[0]["minutes"] > 0 and "part_apr" in points[0]["tiny_val"]
+        assert len(points) == 2  # a checkpoint on the way, and the last one
     assert results["minutes"]["full"] == pytest.approx(1.2)
 
     text = run.report()

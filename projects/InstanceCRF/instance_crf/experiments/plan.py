@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..crf.potentials import CUES
 from .results import AS_FOUND
@@ -21,6 +22,7 @@ __all__ = [
     "Row",
     "Stage",
     "TABLE_1",
+    "is_file",
     "make_rows",
     "make_stages",
     "recipe_of",
@@ -73,6 +75,11 @@ class Recipe:
     protocol: str = "sds"
 
 
+def is_file(dataset: str) -> bool:
+    """Whether a data set is named by the path of its file, not by its name in `configs/`."""
+    return dataset.endswith((".yaml", ".yml"))
+
+
 def recipe_of(dataset: str, model: str, train: Sequence[str], splits: Sequence[str]) -> Recipe:
     """The recipe of a data set.
 
@@ -92,7 +99,8 @@ def recipe_of(dataset: str, model: str, train: Sequence[str], splits: Sequence[s
             splits=("synthetic_people_val", "synthetic_crowd_val"),
             baselines="tiny_",
         )
-    files = (f"models/{model}", dataset if "/" in dataset else f"datasets/{dataset}")
+    own = str(Path(dataset).resolve()) if is_file(dataset) else f"datasets/{dataset}"
+    files = (f"models/{model}", own)
     return Recipe(
         pretrain=(),
         base=(*files, "schedules/parts"),
@@ -252,9 +260,9 @@ def _left_open() -> list[Row]:
         Row("symmetric normalisation", best, (f"{_CRF}.NORMALIZATION", "symmetric")),
         Row("no pairwise term", best, _NOT_SMOOTHED),
         *(Row(f"{t} iteration{'s'[: t > 1]}", best, at(t)) for t in (1, 2, 3, 5, 10)),
-        untrained("box term only"),
+        untrained("box term only", *_BOX_ONLY),
         untrained("box + global"),
-        untrained("box term only, no pairwise term", *_NOT_SMOOTHED),
+        untrained("box term only, no pairwise term", *_BOX_ONLY, *_NOT_SMOOTHED),
         untrained("box + global, no pairwise term", *_NOT_SMOOTHED),
         untrained(
             *("box + global, background has a box, no pairwise term", *_NOT_SMOOTHED),

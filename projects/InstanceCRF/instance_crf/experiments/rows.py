@@ -12,13 +12,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,6 +28,7 @@ from ..checkpoint import load_weights
 from ..config import load_config
 from ..data.label_io import read_object_map
 from ..data.mapper import PartInstanceMapper
+from ..data.parallel import end_loading_with_parent
 from ..entries import is_crowd
 from ..evaluation.evaluators import PartInstanceEvaluator
 from ..evaluation.toolkit.part_parsing import without_nan
@@ -54,6 +56,7 @@ class Tap(nn.Module):
         self.call: tuple[tuple, dict] = ((), {})
 
     def inference(self, part_probs, detections, images, output_sizes, **more):
+        detections = deepcopy(detections)  # the network scales its own to the output, in place
         self.call = ((part_probs, detections, images, output_sizes), more)
         return [nothing_labelled(size, part_probs[0].device) for size in output_sizes]
 
@@ -126,6 +129,7 @@ def evaluate(
     mapper = PartInstanceMapper(cfg, is_train=False, dataset_name=split)
     mapper.with_annotations |= any(row.true_identity for row in rows)
     loader = build_detection_test_loader(cfg, split, mapper=mapper, batch_size=1)
+    end_loading_with_parent(loader)
     with _disturbed(model, condition):
         for (picture,) in tqdm(loader, desc=f"{split}, {condition}", mininterval=10):
             (output,) = model([picture])
@@ -178,12 +182,13 @@ def _label(
 
 def true_evidence(picture: dict, detections: Instances) -> Tensor:
     """(D, H, W) 1 where the true person is the one that the detection finds (IoU >= 0.5)."""
-    objects = picture["instances"]
-    evidence = torch.zeros(len(detections), *picture["object_seg"].shape)
-    iou = pairwise_iou(detections.pred_boxes, Boxes(objects.gt_boxes.tensor))
+    device = detections.pred_boxes.device
+    objects, object_seg = picture["instances"].to(device), picture["object_seg"].to(device)
+    evidence = torch.zeros(len(detections), *object_seg.shape, device=device)
+    iou = pairwise_iou(detections.pred_boxes, objects.gt_boxes)
     while iou.numel() and iou.max() >= 0.5:
         i, j = divmod(int(iou.argmax()), iou.shape[1])
-        evidence[i] = picture["object_seg"] == objects.gt_object_ids[j]
+        evidence[i] = object_seg == objects.gt_object_ids[j]
         iou[i], iou[:, j] = 0, 0
     return evidence
 
@@ -215,14 +220,17 @@ def rows_of_stage(folder: Path, configs: Path, protocol: str, splits: Sequence[s
 
 
 def _curve(folder: Path, configs: Path, done: dict, split: str, protocol: str) -> None:
-    """Evaluate the stage's checkpoints of the way."""
+    """Evaluate the stage's checkpoints, those of the way and the last one."""
     row = CURVES.get(folder.name)
-    checkpoints = sorted(folder.glob("model_[0-9]*.pth")) if row else []
-    for checkpoint in checkpoints[len(done["curve"]) :]:
-        iteration = int(checkpoint.stem.rpartition("_")[2]) + 1
-        cfg = _config(folder, configs, row, split, AS_FOUND)
-        found = evaluate([row], cfg, checkpoint, AS_FOUND, protocol)
-        done["curve"].append({"share": iteration / cfg.SOLVER.MAX_ITER, **found[row.name]})
+    if row is None:
+        return
+    cfg = _config(folder, configs, row, split, AS_FOUND)
+    last = cfg.SOLVER.MAX_ITER
+    checkpoints = {int(p.stem.rpartition("_")[2]) + 1: p for p in folder.glob("model_[0-9]*.pth")}
+    checkpoints[last] = folder / "model_final.pth"
+    for iteration in sorted(checkpoints)[len(done["curve"]) :]:
+        found = evaluate([row], cfg, checkpoints[iteration], AS_FOUND, protocol)
+        done["curve"].append({"share": iteration / last, **found[row.name]})
         write_json(folder / "rows.json", done, indent=1)
 
 

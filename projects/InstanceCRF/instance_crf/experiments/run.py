@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detectron2.config import CfgNode
+
 from ..config import load_config
 from ..files import read_json, write_json
 from .machine import describe
-from .plan import CURVES, Row, Stage, make_rows, make_stages, recipe_of
+from .plan import CURVES, Row, Stage, is_file, make_rows, make_stages, recipe_of
 from .tasks import Command, Task, run_tasks
 from .training import Training, detection_commands
 
@@ -26,7 +28,7 @@ class Run:
     Attributes:
         training: how stages are trained.
         stages: of a seed, in their order.
-        dataset: of `configs/datasets/`, or the path of such a file.
+        dataset: its name, as reports have it.
     """
 
     training: Training
@@ -45,11 +47,25 @@ class Run:
         opts: tuple[str, ...] = (),
         num_gpus: int = 0,
     ) -> Run:
-        """See the tool's options."""
-        file = dataset if "/" in dataset else root / "configs" / "datasets" / f"{dataset}.yaml"
+        """See the tool's options.
+
+        Raises:
+            ValueError: a model without a detector, whose boxes all rows share.
+        """
+        own = is_file(dataset)
+        file = dataset if own else root / "configs" / "datasets" / f"{dataset}.yaml"
         names = load_config(str(file), ["MODEL.DEVICE", "cpu"]).DATASETS
-        recipe = recipe_of(dataset, model, names.TRAIN, names.TEST)
-        return cls.of_recipe(Training(root, output, recipe, budget, opts, num_gpus), dataset)
+        recipe = recipe_of(str(file) if own else dataset, model, names.TRAIN, names.TEST)
+        training = Training(root, output, recipe, budget, opts, num_gpus)
+        first, *rest = (str(training.config_file(name)) for name in recipe.base)
+        cfg = load_config(first, [*rest, "MODEL.DEVICE", "cpu", *opts])
+        if not cfg.MODEL.DETECTOR.ENABLED:
+            raise ValueError(
+                f"--model {model} has no detector (MODEL.DETECTOR.ENABLED is False), whose boxes "
+                "the tables need: take one that has, e.g. r101_fpn."
+            )
+        opts += _batch_opts(cfg.SOLVER, num_gpus or 1)
+        return cls.of_recipe(replace(training, opts=opts), Path(dataset).stem)
 
     @classmethod
     def of_recipe(cls, training: Training, dataset: str) -> Run:
@@ -141,13 +157,17 @@ class Run:
                     {"minutes": before + point.pop("share") * self.training.minutes(stage), **point}
                     for point in done["curve"]
                 ]
-        hours = sum(stage.share for stage in self.stages if stage.name in minutes)
+        trained = [
+            stage.share
+            for stage in make_stages(self.training.recipe)
+            if self.training.is_trained(seed, stage.name)
+        ]
         write_json(
             file,
             {
                 "seed": seed,
                 "budget": self.training.budget,
-                "made": describe() | {"hours": round(hours * self.training.budget / 60, 2)},
+                "made": describe() | {"hours": round(sum(trained) * self.training.budget / 60, 2)},
                 "minutes": minutes,
                 "rows": _rounded(rows),
                 "curve": _rounded(curve),
@@ -159,6 +179,20 @@ class Run:
         from .tables import write_report
 
         return write_report(self.output, self.dataset, self.training.recipe)
+
+
+def _batch_opts(solver: CfgNode, num_processes: int) -> tuple[str, ...]:
+    """Batch and rate for so many processes, where they are meant for another number: Detectron2,
+    which would do the same, would also change the number of iterations, and so the minutes."""
+    meant = solver.REFERENCE_WORLD_SIZE
+    if meant in (0, num_processes):
+        return ()
+    opts = {
+        "SOLVER.REFERENCE_WORLD_SIZE": 0,
+        "SOLVER.IMS_PER_BATCH": max(round(solver.IMS_PER_BATCH * num_processes / meant), 1),
+        "SOLVER.BASE_LR": solver.BASE_LR * num_processes / meant,
+    }
+    return tuple(str(x) for pair in opts.items() for x in pair)
 
 
 def _rounded(results: object) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import read_json, read_text, write_json
-from .plan import CONDITIONS, DETECTION_FILES, Recipe, Stage
+from .plan import CONDITIONS, DETECTION_FILES, Recipe, Stage, is_file
 from .results import AS_FOUND
 from .tasks import Command
 
@@ -56,7 +56,7 @@ class Training:
         yield self.command(seed, stage, TIMED, folder)
         *_, last = read_text(folder / "metrics.json").splitlines()
         number = max(round(60 * self.minutes(stage) / json.loads(last)["time"]), 1)
-        plan = {"budget": self.budget, "iterations": self._iterations() | {stage.name: number}}
+        plan = {**self._settings(), "iterations": self._iterations() | {stage.name: number}}
         write_json(self.output / "plan.json", plan, indent=1)
         shutil.rmtree(folder)
 
@@ -69,7 +69,7 @@ class Training:
 
     def config_file(self, name: str) -> Path:
         """Of a name below `configs/`, without ``.yaml``; another file's path is left alone."""
-        return self.root / "configs" / (name if name.endswith(".yaml") else f"{name}.yaml")
+        return self.root / "configs" / (name if is_file(name) else f"{name}.yaml")
 
     def minutes(self, stage: Stage) -> float:
         return self.budget * stage.share
@@ -95,22 +95,31 @@ class Training:
         return Command([program, *flags, "--config-file", *layers, *opts], log)
 
     def _iterations(self) -> dict[str, int]:
-        """Stage -> how many, of those that were timed: the same for all seeds."""
+        """Stage -> how many, of those that were timed: the same for all seeds.
+
+        Raises:
+            ValueError: they were timed for another budget, model or data set, or with other opts.
+        """
         file = self.output / "plan.json"
         if not file.exists():
             return {}
         plan = read_json(file, dict)
-        if plan["budget"] != self.budget:
-            raise ValueError(
-                f"{file} has a budget of {plan['budget']} minutes, --budget is {self.budget}: "
-                "give that, or another --output."
-            )
+        for key, value in self._settings().items():
+            if plan.get(key, value) != value:
+                raise ValueError(
+                    f"{file} has the {key} {plan[key]!r}, but this run {value!r}: give the same, "
+                    "or another --output."
+                )
         return plan["iterations"]
+
+    def _settings(self) -> dict[str, object]:
+        """What all that lies in the folder has in common."""
+        return {"budget": self.budget, "base": list(self.recipe.base), "opts": list(self.opts)}
 
 
 def detection_commands(training: Training, seed: int) -> Iterator[Command]:
-    """The programs that write the base network's detections as files: of the training pictures,
-    and of those that are evaluated, with and without masks, under all conditions."""
+    """The programs that write the boxes of the base network's detections as files: of the training
+    pictures, and under all conditions of those that are evaluated."""
     base, folder = training.folder(seed, "base"), training.folder(seed, "detections")
     wanted = [(split, AS_FOUND) for split in training.recipe.train]
     wanted += [(split, condition) for split in training.recipe.splits for condition in CONDITIONS]

@@ -1,0 +1,43 @@
+"""All seeds of a data set: what a run is made of."""
+
+from pathlib import Path
+
+import pytest
+from detectron2.engine import DefaultTrainer
+
+import instance_crf
+from instance_crf.config import load_config
+from instance_crf.experiments.run import Run
+
+instance_crf.register()
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("num_gpus", [0, 1, 4, 8])
+def test_a_batch_is_detectron2s_for_so_many_gpus_and_an_iteration_is_one(tmp_path, num_gpus):
+    run = Run.of(ROOT, tmp_path, dataset="pascal_person_part", num_gpus=num_gpus)
+    (base, *_) = run.stages
+    command = run.training.command(1, base, 120, tmp_path / "base").arguments
+    start = list(command).index("--config-file") + 1
+    first, *opts = map(str, command[start:])
+    cfg = DefaultTrainer.auto_scale_workers(load_config(first, opts), num_gpus or 1)
+    assert cfg.SOLVER.MAX_ITER == 120 and cfg.SOLVER.CHECKPOINT_PERIOD == 30
+    files = [str(ROOT / "configs" / f"{name}.yaml") for name in base.files]
+    wanted = DefaultTrainer.auto_scale_workers(load_config(files[0], files[1:]), num_gpus or 1)
+    assert cfg.SOLVER.IMS_PER_BATCH == wanted.SOLVER.IMS_PER_BATCH
+    assert cfg.SOLVER.BASE_LR == wanted.SOLVER.BASE_LR
+
+
+def test_a_model_without_a_detector_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="r101_psp has no detector .* take one that has"):
+        Run.of(ROOT, tmp_path, dataset="pascal_person_part", model="r101_psp")
+
+
+def test_a_data_set_may_be_a_file_wherever_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("DATASETS: {TRAIN: [lip_train], TEST: [lip_val]}\n")
+    run = Run.of(ROOT, tmp_path, dataset="mine.yaml", model="tiny_fpn")
+    assert run.dataset == "mine" and run.training.recipe.splits == ("lip_val",)
+    (base, *_) = run.stages
+    assert run.training.config_file(base.files[1]) == tmp_path / "mine.yaml"
