@@ -189,6 +189,32 @@ def test_the_detector_alone(make_model, people):
     torch.testing.assert_close(scaled.pred_boxes.tensor, expected)
 
 
+def test_boxes_of_parts_are_left_alone(make_model, people):
+    """As of every other system, whose parts have no boxes."""
+    parts = ("baselines/tiny_part_mask_rcnn.yaml", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    model = make_model(*parts, *MASKS, "TEST.DETECTIONS_PER_IMAGE", 20).eval()
+    seen = []
+
+    def parse(found, parse=model.parse):
+        seen.append(found)
+        return parse(found)
+
+    model.parse = parse
+    inputs = [people()]
+    model(inputs)
+    with disturb(model, scale=0.5, false_boxes=1.0):
+        model(inputs)
+    plain, bad = ({c: x[x.pred_classes == c] for c in range(7)} for x in seen)
+    assert any(len(x) for x in plain.values())
+    for c in range(7):
+        if c:
+            assert_same(bad[c], plain[c])
+        else:  # people
+            assert len(bad[c]) == 2 * len(plain[c]) > 0
+            boxes = bad[c][: len(plain[c])].pred_boxes.tensor
+            torch.testing.assert_close(boxes, scale_boxes(plain[c].pred_boxes.tensor, 0.5))
+
+
 def test_what_cannot_be_disturbed(make_model):
     model = make_model()
     for wrong in ({"scale": 0.0}, {"scale": float("nan")}, {"false_boxes": -0.5}):

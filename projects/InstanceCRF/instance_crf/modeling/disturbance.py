@@ -133,13 +133,19 @@ def disturb(
     def note_pictures(_: nn.Module, args: tuple) -> None:
         generators[:] = [generator_of(picture, seed) for picture in args[0]]
 
+    def disturb_image(found: Instances, random: torch.Generator) -> Instances:
+        is_object = found.pred_classes < getattr(model, "num_objects", math.inf)
+        options = {"scale": scale, "false_boxes": false_boxes, "score_thresh": score_thresh}
+        objects = disturb_boxes(found[is_object], random, **options)
+        if is_object.all():
+            return objects
+        return Instances.cat([objects, disturb_boxes(found[~is_object], random)])  # as they are
+
     def replace_boxes(heads: nn.Module, args: tuple, output: tuple) -> tuple | None:
         if heads.training:
             return None
         found = [
-            disturb_boxes(
-                of_image, random, scale=scale, false_boxes=false_boxes, score_thresh=score_thresh
-            )
+            disturb_image(of_image, random)
             for of_image, random in zip(output[0], generators, strict=True)
         ]
         if hasattr(heads, "forward_with_given_boxes"):
