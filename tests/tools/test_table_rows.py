@@ -131,8 +131,17 @@ def test_all_rows_and_all_tables(run):
     rows.rows_of_stage(file.parent, ROOT / "configs", "sds", ["tiny_val"])
     assert file.stat().st_mtime_ns == before
     done = json.loads(file.read_text())
-    kept = done["rows"].pop("whose not smoothed")
-    file.write_text(json.dumps(done))  # one row is: it is done alone, to the same numbers
+    stale = json.loads(file.read_text())  # of a row that was something else
+    stale["rows"]["whose not smoothed"]["tiny_val"]["as found"]["part_seg"]["mIoU"] = 7.0
+    stale["origins"]["whose not smoothed|tiny_val|as found"] = "another"
+    file.write_text(json.dumps(stale))
     rows.rows_of_stage(file.parent, ROOT / "configs", "sds", ["tiny_val"])
-    again = read_json(file, dict)["rows"]["whose not smoothed"]
-    assert again == kept
+    assert read_json(file, dict) == done
+
+    weights = file.parent / "model_final.pth"  # of another training, all rows are done again
+    content = torch.load(weights)
+    content["model"]["part_head.predictor.bias"] += 0.5
+    torch.save(content, weights)
+    rows.rows_of_stage(file.parent, ROOT / "configs", "sds", ["tiny_val"])
+    assert read_json(file, dict)["origins"].keys() == done["origins"].keys()
+    assert not set(read_json(file, dict)["origins"].values()) & set(done["origins"].values())

@@ -254,7 +254,7 @@ def _left_open() -> list[Row]:
     return [
         Row("matching by segment", "segment_matching"),
         Row("unmatched is background", "unmatched_background"),
-        Row("detector trained jointly", "joint_detector", disturbed=True),
+        Row("detector trained jointly", "joint_detector"),
         Row("background has a box", best, (f"{_CRF}.BACKGROUND_BOX_TERM", True)),
         Row("score as released", best, (f"{_CRF}.SCORE_TRANSFORM", "tvg")),
         Row("symmetric normalisation", best, (f"{_CRF}.NORMALIZATION", "symmetric")),

@@ -126,7 +126,8 @@ def won_back(results: Results, rows: Sequence[str], box: str, column: Column, sh
 
 def provenance(results: Results) -> str:
     """A line a way of making: seeds, budget, machine, versions, date and hours; then the minutes
-    of training that systems had."""
+    of training that systems were given, with what they started from, and the iterations that their
+    last stage made of its own."""
     ways: dict[str, list[str]] = {}
     hours = 0.0
     for seed, content in results.items():
@@ -145,7 +146,10 @@ def provenance(results: Results) -> str:
             for seed, content in results.items()
             if content.get("minutes", {}).get(system) is not None
         }
-        lines.append(f"* {system}: {_cell(summarize(of_seeds), len(results))} minutes of training")
+        line = f"* {system}: {_cell(summarize(of_seeds), len(results))} minutes of training"
+        numbers = {content.get("iterations", {}).get(system) for content in results.values()}
+        numbers = sorted(numbers - {None})
+        lines.append(line + (f", {' or '.join(map(str, numbers))} iterations" if numbers else ""))
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 ``seed_N/results.json`` of a folder holds::
 
     {"seed": N, "made": {...}, "minutes": {system: minutes of training},
+     "iterations": {system: iterations of its last stage},
      "rows": {row: {split: {condition: {task: {metric: percent}}}}},
      "curve": {system: [{"minutes": m, split: {task: {metric: percent}}}, ...]}}
 

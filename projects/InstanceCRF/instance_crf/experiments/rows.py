@@ -8,6 +8,7 @@ Shape letters: D detections, H, W size of an image.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -196,49 +197,82 @@ def true_evidence(picture: dict, detections: Instances) -> Tensor:
 def rows_of_stage(folder: Path, configs: Path, protocol: str, splits: Sequence[str]) -> None:
     """Evaluate the rows of the stage in ``folder``, and leave them in ``folder/rows.json``.
 
-    What is there is not done again.
+    What is there is not done again, unless the weights, the config, given boxes or what the row is
+    have changed since.
     """
-    file = folder / "rows.json"
-    done = read_json(file, dict) if file.exists() else {"rows": {}, "curve": []}
+    stage = _Evaluation(folder, configs, protocol)
     of_stage = [row for row in make_rows() if row.stage == folder.name]
     for split in splits:
         for condition in CONDITIONS:
             rows = [row for row in of_stage if row.disturbed or condition == AS_FOUND]
             for group in _by_network(rows):
-                wanted = [row for row in group if not _get(done, row.name, split, condition)]
-                if not wanted:
-                    continue
-                cfg = _config(folder, configs, wanted[0], split, condition)
-                weights = folder / "model_final.pth"
-                found = evaluate(wanted, cfg, weights, condition, protocol)
-                for name, of_row in found.items():
-                    for where, numbers in of_row.items():
-                        of_split = done["rows"].setdefault(name, {}).setdefault(where, {})
-                        of_split[condition] = numbers
-                write_json(file, done, indent=1)
-    _curve(folder, configs, done, splits[0], protocol)
+                stage.evaluate(group, split, condition)
+    if folder.name in CURVES:
+        stage.evaluate_curve(CURVES[folder.name], splits[0])
 
 
-def _curve(folder: Path, configs: Path, done: dict, split: str, protocol: str) -> None:
-    """Evaluate the stage's checkpoints, those of the way and the last one."""
-    row = CURVES.get(folder.name)
-    if row is None:
-        return
-    cfg = _config(folder, configs, row, split, AS_FOUND)
-    last = cfg.SOLVER.MAX_ITER
-    checkpoints = {int(p.stem.rpartition("_")[2]) + 1: p for p in folder.glob("model_[0-9]*.pth")}
-    checkpoints[last] = folder / "model_final.pth"
-    for iteration in sorted(checkpoints)[len(done["curve"]) :]:
-        found = evaluate([row], cfg, checkpoints[iteration], AS_FOUND, protocol)
-        done["curve"].append({"share": iteration / last, **found[row.name]})
-        write_json(folder / "rows.json", done, indent=1)
+class _Evaluation:
+    """Of one stage: its rows.json, which is written after each pass over a data set."""
+
+    def __init__(self, folder: Path, configs: Path, protocol: str) -> None:
+        self.folder, self.configs, self.protocol = folder, configs, protocol
+        self.file = folder / "rows.json"
+        self.done = {"rows": {}, "curve": {}, "origins": {}}
+        if self.file.exists():
+            self.done = read_json(self.file, dict)
+
+    def evaluate(self, rows: Sequence[Row], split: str, condition: str) -> None:
+        """Rows that differ in their head only."""
+        weights = self.folder / "model_final.pth"
+        cfg = _config(self.folder, self.configs, rows[0], split, condition)
+        base = _origin_of_network(cfg, weights, self.protocol)
+        origins = {f"{row.name}|{split}|{condition}": _hash(base, repr(row)) for row in rows}
+        old = self.done["origins"]
+        wanted = [row for row, (k, v) in zip(rows, origins.items(), strict=True) if old.get(k) != v]
+        if not wanted:
+            return
+        found = evaluate(wanted, cfg, weights, condition, self.protocol)
+        for name, of_row in found.items():
+            for where, numbers in of_row.items():
+                of_split = self.done["rows"].setdefault(name, {}).setdefault(where, {})
+                of_split[condition] = numbers
+        self.done["origins"] |= origins
+        write_json(self.file, self.done, indent=1)
+
+    def evaluate_curve(self, row: Row, split: str) -> None:
+        """The stage's checkpoints, those of the way and the last one."""
+        cfg = _config(self.folder, self.configs, row, split, AS_FOUND)
+        last = cfg.SOLVER.MAX_ITER
+        found = self.folder.glob("model_[0-9]*.pth")
+        checkpoints = {int(p.stem.rpartition("_")[2]) + 1: p for p in found}
+        checkpoints[last] = self.folder / "model_final.pth"
+        for iteration, weights in sorted(checkpoints.items()):
+            key = f"curve|{iteration}"
+            origin = _hash(_origin_of_network(cfg, weights, self.protocol), repr(row))
+            if self.done["origins"].get(key) == origin:
+                continue
+            numbers = evaluate([row], cfg, weights, AS_FOUND, self.protocol)[row.name]
+            self.done["curve"][str(iteration)] = {"share": iteration / last, **numbers}
+            self.done["origins"][key] = origin
+            write_json(self.file, self.done, indent=1)
 
 
-def _get(done: dict, *keys: str) -> object:
-    found = done["rows"]
-    for key in keys:
-        found = found.get(key, {})
-    return found
+def _origin_of_network(cfg: CfgNode, weights: Path, protocol: str) -> str:
+    """What numbers of a network follow from, but where files lie."""
+    files = [Path(file) for file in cfg.DATASETS.DETECTIONS_TEST]
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = cfg.MODEL.WEIGHTS = ""
+    cfg.DATASETS.DETECTIONS_TRAIN = cfg.DATASETS.DETECTIONS_TEST = ()
+    return _hash(cfg.dump(), protocol, *(file.read_bytes() for file in (weights, *files)))
+
+
+def _hash(*contents: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content.encode() if isinstance(content, str) else content)
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _by_network(rows: Sequence[Row]) -> list[list[Row]]:

@@ -140,39 +140,35 @@ class Run:
 
     def collect(self, seed: int) -> None:
         """Write what there is of a seed to its results.json."""
-        file = self.output / f"seed_{seed}" / "results.json"
-        rows, curve, minutes = {}, {}, {}
-        share = {"": 0.0}
-        for stage in make_stages(self.training.recipe):
-            share[stage.name] = share[stage.start] + stage.share
-            found = self.training.folder(seed, stage.name) / "rows.json"
-            if not found.exists():
+        training, known = self.training, {row.name for row in make_rows()}
+        rows, curve, minutes, trained = {}, {}, {}, 0.0
+        before = {"": 0.0}
+        for stage in make_stages(training.recipe):
+            start = before[stage.start]
+            before[stage.name] = start + training.minutes(stage)
+            trained += training.minutes(stage) * training.is_trained(seed, stage.name)
+            file = training.folder(seed, stage.name) / "rows.json"
+            if not file.exists():
                 continue
-            done = read_json(found, dict)
-            rows |= done["rows"]
-            minutes[stage.name] = share[stage.name] * self.training.budget
-            if done["curve"]:
-                before = share[stage.start] * self.training.budget
+            done = read_json(file, dict)
+            rows |= {name: numbers for name, numbers in done["rows"].items() if name in known}
+            minutes[stage.name] = before[stage.name]
+            points = [done["curve"][key] for key in sorted(done["curve"], key=int)]
+            if points:
                 curve[CURVES[stage.name].name] = [
-                    {"minutes": before + point.pop("share") * self.training.minutes(stage), **point}
-                    for point in done["curve"]
+                    {"minutes": start + point.pop("share") * training.minutes(stage), **point}
+                    for point in points
                 ]
-        trained = [
-            stage.share
-            for stage in make_stages(self.training.recipe)
-            if self.training.is_trained(seed, stage.name)
-        ]
-        write_json(
-            file,
-            {
-                "seed": seed,
-                "budget": self.training.budget,
-                "made": describe() | {"hours": round(sum(trained) * self.training.budget / 60, 2)},
-                "minutes": minutes,
-                "rows": _rounded(rows),
-                "curve": _rounded(curve),
-            },
-        )
+        content = {
+            "seed": seed,
+            "budget": training.budget,
+            "made": describe() | {"hours": round(trained / 60, 2)},
+            "minutes": minutes,
+            "iterations": training.iterations(),
+            "rows": _rounded(rows),
+            "curve": _rounded(curve),
+        }
+        write_json(self.output / f"seed_{seed}" / "results.json", content)
 
     def report(self) -> str:
         """Write tables.md and the plots; returns what tables.md says."""

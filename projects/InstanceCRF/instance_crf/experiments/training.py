@@ -49,14 +49,14 @@ class Training:
 
     def timing(self, seed: int, stage: Stage) -> Iterator[Command]:
         """The program that finds out how many iterations fit into the stage's minutes."""
-        if stage.name in self._iterations():
+        if stage.name in self.iterations():
             return
         folder = self.output / "timing" / stage.name
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         yield self.command(seed, stage, TIMED, folder)
         *_, last = read_text(folder / "metrics.json").splitlines()
         number = max(round(60 * self.minutes(stage) / json.loads(last)["time"]), 1)
-        plan = {**self._settings(), "iterations": self._iterations() | {stage.name: number}}
+        plan = {**self._settings(), "iterations": self.iterations() | {stage.name: number}}
         write_json(self.output / "plan.json", plan, indent=1)
         shutil.rmtree(folder)
 
@@ -64,7 +64,7 @@ class Training:
         """The program that trains it, or goes on where it was left; its number of iterations is
         known."""
         if not self.is_trained(seed, stage.name):
-            iterations = self._iterations()[stage.name]
+            iterations = self.iterations()[stage.name]
             yield self.command(seed, stage, iterations, self.folder(seed, stage.name))
 
     def config_file(self, name: str) -> Path:
@@ -94,7 +94,7 @@ class Training:
         program = self.root / "tools" / "train_net.py"
         return Command([program, *flags, "--config-file", *layers, *opts], log)
 
-    def _iterations(self) -> dict[str, int]:
+    def iterations(self) -> dict[str, int]:
         """Stage -> how many, of those that were timed: the same for all seeds.
 
         Raises:
@@ -125,7 +125,7 @@ def detection_commands(training: Training, seed: int) -> Iterator[Command]:
     wanted += [(split, condition) for split in training.recipe.splits for condition in CONDITIONS]
     for split, condition in wanted:
         file = folder / DETECTION_FILES[condition].format(split=split)
-        if file.exists():
+        if file.exists() and not _is_older(file, base / "model_final.pth"):
             continue
         flags = [
             part
@@ -136,3 +136,7 @@ def detection_commands(training: Training, seed: int) -> Iterator[Command]:
         arguments += ["--config-file", base / "config.yaml", "--dataset", split, "--output", file]
         arguments += [*flags, "MODEL.WEIGHTS", base / "model_final.pth"]
         yield Command(arguments, folder.with_name("detections.log"))
+
+
+def _is_older(file: Path, other: Path) -> bool:
+    return other.exists() and file.stat().st_mtime < other.stat().st_mtime
