@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 
 import instance_crf
 from instance_crf.config import load_config
@@ -72,6 +72,20 @@ def people():
             "part_seg": parts,
             "object_seg": objects,
         }
+
+    return make
+
+
+@pytest.fixture
+def masked_people(people):
+    """The same, with ``gt_masks``."""
+
+    def make(*size):
+        inputs = people(*size)
+        instances = inputs["instances"]
+        masks = inputs["object_seg"] == instances.gt_object_ids[:, None, None]
+        instances.gt_masks = BitMasks(masks)
+        return inputs
 
     return make
 

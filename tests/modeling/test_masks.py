@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from instance_crf.modeling.detections import keep_best, keep_classes, without_masks
@@ -26,20 +26,6 @@ def detections(boxes, masks=None, size=(16, 24), scores=None):
     if masks is not None:
         found.pred_masks = masks
     return found
-
-
-@pytest.fixture
-def people(people):
-    """The same two people, with their masks."""
-
-    def make(*size):
-        inputs = people(*size)
-        instances = inputs["instances"]
-        masks = inputs["object_seg"] == instances.gt_object_ids[:, None, None]
-        instances.gt_masks = BitMasks(masks)
-        return inputs
-
-    return make
 
 
 def train_once(model, inputs):
@@ -98,10 +84,10 @@ def test_masks_stay_with_their_detections():
 
 
 @pytest.mark.parametrize("agnostic", [True, False])
-def test_training(make_model, people, agnostic):
+def test_training(make_model, masked_people, agnostic):
     """The mask head has its own loss; the CRF's loss does not reach it."""
     model = make_model(*MASKS, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", agnostic)
-    losses = train_once(model, [people(), people(41, 57)])
+    losses = train_once(model, [masked_people(), masked_people(41, 57)])
     assert losses["loss_mask"] > 0 and all(torch.isfinite(loss) for loss in losses.values())
     losses["loss_crf"].backward(retain_graph=True)
     assert all(p.grad is None for p in model.roi_heads.parameters())
@@ -109,9 +95,9 @@ def test_training(make_model, people, agnostic):
     assert model.roi_heads.mask_head.predictor.weight.grad.any()
 
 
-def test_training_without_people(make_model, people):
+def test_training_without_people(make_model, masked_people):
     model = make_model(*MASKS)
-    nobody = people()
+    nobody = masked_people()
     nobody["instances"] = nobody["instances"][:0]
     nobody["object_seg"], nobody["part_seg"] = torch.zeros(2, 48, 64, dtype=torch.int64)
     losses = train_once(model, [nobody])
@@ -119,12 +105,12 @@ def test_training_without_people(make_model, people):
     sum(losses.values()).backward()
 
 
-def test_inference(make_model, people):
+def test_inference(make_model, masked_people):
     """What the CRF is given is the masks of the boxes that it is given."""
     model = make_model(*MASKS, EVIDENCE, ["masks"]).eval()
     model.keep_evidence = True
-    inputs = {**people(48, 64), "height": 60, "width": 50}
-    output, other = model([inputs, people(41, 57)])
+    inputs = {**masked_people(48, 64), "height": 60, "width": 50}
+    output, other = model([inputs, masked_people(41, 57)])
     count = len(output["detections"])
     assert count == 3 and output["evidence"].shape == (3, 48, 64)
     assert other["evidence"].shape == (len(other["detections"]), 41, 57)
@@ -136,11 +122,11 @@ def test_inference(make_model, people):
         assert top - 1 <= rows.min() and rows.max() < bottom + 1
 
 
-def test_vote_and_masks(make_model, people):
+def test_vote_and_masks(make_model, masked_people):
     torch.manual_seed(0)
     model = make_model(*MASKS).eval()
     model.keep_evidence = True
-    inputs, found = people(), {}
+    inputs, found = masked_people(), {}
     for sources in (("vote",), ("masks",), ("vote", "masks"), ()):
         model.evidence = sources
         output = model([inputs])[0]
@@ -151,41 +137,41 @@ def test_vote_and_masks(make_model, people):
     torch.testing.assert_close(found["vote", "masks"], found["vote",] * found["masks",])
 
 
-def test_nothing_found(make_model, people):
+def test_nothing_found(make_model, masked_people):
     model = make_model(*MASKS)
     model.score_thresh = 1.1
-    losses = train_once(model, [people()])
+    losses = train_once(model, [masked_people()])
     assert all(torch.isfinite(loss) for loss in losses.values())
     model.keep_evidence = True
-    assert model.eval()([people()])[0]["evidence"].shape == (0, 48, 64)
+    assert model.eval()([masked_people()])[0]["evidence"].shape == (0, 48, 64)
     model.roi_heads.box_predictor.test_score_thresh = 1.1  # the mask head is given no box
-    assert model([people()])[0]["evidence"].shape == (0, 48, 64)
+    assert model([masked_people()])[0]["evidence"].shape == (0, 48, 64)
 
 
-def test_given_masks_decide(make_model, people):
+def test_given_masks_decide(make_model, masked_people):
     """Two detections of the same box and score: each pixel is whose mask it is in."""
     model = make_model(
         *GIVEN, EVIDENCE, ["masks"], "MODEL.INSTANCE_CRF.PARTS.SOURCE", "ground_truth"
     )
-    inputs = people()
+    inputs = masked_people()
     masks = inputs["instances"].gt_masks.tensor
     given = detections([[2, 2, 62, 46]] * 2, masks, size=(48, 64))
     output = model.eval()([{**inputs, "detections": given}])[0]
     found = output["part_instances"].object_masks()
     assert torch.equal(found, masks)
     assert given.has("pred_masks") and not output["detections"].has("pred_masks")
-    plain = people()
+    plain = masked_people()
     batch = [{**inputs, "detections": given}, {**plain, "detections": without_masks(given)}]
     model.keep_evidence = True
     assert ["evidence" in output for output in model(batch)] == [True, False]
     assert torch.isfinite(train_once(model, batch)["loss_crf"])
 
 
-def test_only_the_mask_head_learns(make_model, people):
+def test_only_the_mask_head_learns(make_model, masked_people):
     frozen = ["backbone", "part_head", "identity_head", "boxes"]
     options = ("MODEL.FREEZE", frozen, "MODEL.INSTANCE_CRF.ENABLED", False)
     model = make_model(*MASKS, *options)
-    losses = train_once(model, [people()])
+    losses = train_once(model, [masked_people()])
     assert set(losses) == {"loss_mask"}
     losses["loss_mask"].backward()
     learned = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -193,10 +179,10 @@ def test_only_the_mask_head_learns(make_model, people):
     assert learned == {name for name, p in model.named_parameters() if p.requires_grad}
 
 
-def test_frozen_boxes_stay_in_evaluation_mode(make_model, people):
+def test_frozen_boxes_stay_in_evaluation_mode(make_model, masked_people):
     """Also after the detections for the CRF, which need the whole detector in that mode."""
     model = make_model(*MASKS, "MODEL.FREEZE", ["boxes"])
-    losses = train_once(model, [people()])
+    losses = train_once(model, [masked_people()])
     assert not {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"} & set(losses)
     heads = model.roi_heads
     assert heads.training and heads.mask_head.training

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectron2.structures import BitMasks, Boxes
+from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from torch import nn
 
@@ -15,29 +15,15 @@ both = pytest.mark.parametrize("config", [PARTS, TOP_DOWN])
 KEYS = {"part_instances", "sem_seg", "panoptic_seg", "instances", "detections"}
 
 
-@pytest.fixture
-def people(people):
-    """The same two people, with their masks."""
-
-    def make(*size):
-        inputs = people(*size)
-        instances = inputs["instances"]
-        masks = inputs["object_seg"] == instances.gt_object_ids[:, None, None]
-        instances.gt_masks = BitMasks(masks)
-        return inputs
-
-    return make
-
-
 def train_once(model, inputs):
     with EventStorage():
         return model.train()(inputs)
 
 
 @both
-def test_everything_learns(make_model, people, config):
+def test_everything_learns(make_model, masked_people, config):
     model = make_model(config, *SMALL)
-    losses = train_once(model, [people(), people(41, 57)])
+    losses = train_once(model, [masked_people(), masked_people(41, 57)])
     names = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
     assert set(losses) == names | {"loss_mask" if config == PARTS else "loss_parts"}
     assert all(loss > 0 and torch.isfinite(loss) for loss in losses.values())
@@ -47,9 +33,9 @@ def test_everything_learns(make_model, people, config):
 
 
 @both
-def test_training_without_people(make_model, people, config):
+def test_training_without_people(make_model, masked_people, config):
     model = make_model(config, *SMALL)
-    nobody = people()
+    nobody = masked_people()
     nobody["instances"] = nobody["instances"][:0]
     nobody["object_seg"], nobody["part_seg"] = torch.zeros(2, 48, 64, dtype=torch.int64)
     losses = train_once(model, [nobody])
@@ -59,10 +45,10 @@ def test_training_without_people(make_model, people, config):
 
 
 @both
-def test_what_nobody_knows_teaches_nothing(make_model, people, config):
+def test_what_nobody_knows_teaches_nothing(make_model, masked_people, config):
     """A picture of nothing but ignored pixels, and without a padding."""
     model = make_model(config, *SMALL)
-    unknown = people(64, 64)
+    unknown = masked_people(64, 64)
     unknown["instances"] = unknown["instances"][:0]
     unknown["object_seg"] = torch.full((64, 64), -1)
     unknown["part_seg"] = torch.full((64, 64), 255)
@@ -73,11 +59,13 @@ def test_what_nobody_knows_teaches_nothing(make_model, people, config):
 
 
 @both
-def test_inference(make_model, people, config):
+def test_inference(make_model, masked_people, config):
     torch.manual_seed(0)
     model = make_model(config, *SMALL).eval()
-    inputs = {**people(48, 64), "height": 60, "width": 50}
-    for output, size in zip(model([inputs, people(41, 57)]), [(60, 50), (41, 57)], strict=True):
+    inputs = {**masked_people(48, 64), "height": 60, "width": 50}
+    for output, size in zip(
+        model([inputs, masked_people(41, 57)]), [(60, 50), (41, 57)], strict=True
+    ):
         result, (id_map, segments) = output["part_instances"], output["panoptic_seg"]
         assert set(output) == KEYS and result.image_size == size
         assert output["sem_seg"].shape == (7, *size)
@@ -90,10 +78,10 @@ def test_inference(make_model, people, config):
 
 
 @both
-def test_nothing_found(make_model, people, config):
+def test_nothing_found(make_model, masked_people, config):
     model = make_model(config, *SMALL).eval()
     model.roi_heads.box_predictor.test_score_thresh = 1.1
-    output = model([people()])[0]
+    output = model([masked_people()])[0]
     assert len(output["part_instances"]) == len(output["detections"]) == 0
     assert output["sem_seg"][0].eq(1).all() and output["panoptic_seg"][1] == []
 
@@ -114,10 +102,10 @@ class Smaller(nn.Module):
 
 
 @both
-def test_given_boxes(make_model, people, config):
+def test_given_boxes(make_model, masked_people, config):
     """What is painted stays in them."""
     torch.manual_seed(0)
-    model, inputs = make_model(config, *SMALL).eval(), people()
+    model, inputs = make_model(config, *SMALL).eval(), masked_people()
     before = model([inputs])[0]
     model.roi_heads = Smaller(model.roi_heads)
     after = model([inputs])[0]
