@@ -181,8 +181,7 @@ def test_rows_of_the_tables_say_all_that_they_are(name, below):
     assert (crf.DETECTIONS.SCORE_THRESH, crf.MIN_SHARE) == ((0.15, 0.05) if ours else (0.5, 0.0))
     assert ours or crf.REFERENCE_SIZE == 0
     hardest = 0.12 if ours or detector or name.endswith("_ohem") else 0.0
-    of_parts = 0.0 if name == "full" else hardest
-    assert (crf.OHEM_TOP_K, cfg.MODEL.SEM_SEG_HEAD.OHEM_TOP_K) == (hardest, of_parts)
+    assert (crf.OHEM_TOP_K, cfg.MODEL.SEM_SEG_HEAD.OHEM_TOP_K) == (hardest, 0.0)
     box_only = "box" in name
     assert (crf.BOX_TERM, crf.GLOBAL_TERM, crf.PAIRWISE_TERM) == (True, not box_only, True)
     assert crf.BACKGROUND_BOX_TERM == box_only

@@ -54,7 +54,7 @@ def test_what_trains_on_given_boxes_has_no_detector_and_the_others_have():
         cfg = config_of(stage)
         source = cfg.MODEL.INSTANCE_CRF.DETECTIONS.SOURCE
         assert (source == "record") == stage.given_boxes == (not cfg.MODEL.DETECTOR.ENABLED) or (
-            stage.name in ("pretrain", "parts", "parts_ohem")  # they need no boxes
+            stage.name in ("pretrain", "parts")  # they need no boxes
         )
 
 

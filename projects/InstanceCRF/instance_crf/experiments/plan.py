@@ -138,7 +138,6 @@ def make_stages(recipe: Recipe) -> list[Stage]:
     masks = ("MODEL.MASK_ON", True)
     parts_only = (f"{_CRF}.ENABLED", False, "MODEL.DETECTOR.ENABLED", False)
     parts_only += ("MODEL.IDENTITY_HEAD.ENABLED", False)
-    ohem = ("MODEL.SEM_SEG_HEAD.OHEM_TOP_K", 0.12)
     pretrained = "pretrain" if recipe.pretrain else ""
     pretraining = 0.25 if recipe.pretrain else 0.0
 
@@ -149,8 +148,8 @@ def make_stages(recipe: Recipe) -> list[Stage]:
             given_boxes=given,
         )
 
-    def piecewise(name: str, start: str) -> Stage:
-        return tune(name, name, start=start, share=0.25)
+    def piecewise(name: str) -> Stage:
+        return tune(name, name, start="parts", share=0.25)
 
     def baseline(name: str) -> Stage:
         files = (*recipe.base, f"baselines/{recipe.baselines}{name}")
@@ -167,17 +166,17 @@ def make_stages(recipe: Recipe) -> list[Stage]:
         baseline("part_mask_rcnn"),
         baseline("top_down"),
         tune("parts", "", *parts_only, share=0.75, given=False),
-        tune("parts_ohem", "", *parts_only, *ohem, share=0.75, given=False),
-        piecewise("piecewise_box", "parts"),
-        piecewise("piecewise", "parts"),
-        piecewise("piecewise_box_ohem", "parts_ohem"),
-        piecewise("piecewise_ohem", "parts_ohem"),
+        piecewise("piecewise_box"),
+        piecewise("piecewise"),
+        piecewise("piecewise_box_ohem"),
+        piecewise("piecewise_ohem"),
         tune("end_to_end", "end_to_end"),
         tune("end_to_end_ohem", "end_to_end_ohem"),
+        tune("factored", "factored"),
+        tune("ohem_in_parts", "end_to_end_ohem", "MODEL.SEM_SEG_HEAD.OHEM_TOP_K", 0.12),
         tune("segment_matching", "end_to_end_ohem", f"{_CRF}.MATCHING", "segment"),
         tune("unmatched_background", "end_to_end_ohem", f"{_CRF}.UNMATCHED", "background"),
         tune("joint_detector", "joint_detector", given=False),
-        tune("factored", "factored"),
     ]
 
 
@@ -252,6 +251,7 @@ def _left_open() -> list[Row]:
         return Row(f"not trained: {name}", "parts", (*_JOINT, *opts), model=_GIVEN)
 
     return [
+        Row("OHEM in the part head's loss, too", "ohem_in_parts"),
         Row("matching by segment", "segment_matching"),
         Row("unmatched is background", "unmatched_background"),
         Row("detector trained jointly", "joint_detector"),
