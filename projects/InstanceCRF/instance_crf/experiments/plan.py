@@ -291,7 +291,7 @@ def _factored() -> list[Row]:
     return [
         Row("factored, not trained", "control", disturbed=True),
         Row("factored, given boxes", "factored", disturbed=True),
-        Row("**full system**", "full", disturbed=True),
+        Row("full system", "full", disturbed=True),
         Row("boxes from 0.5", "full", model=(f"{_CRF}.DETECTIONS.SCORE_THRESH", 0.5)),
         *(without(cue) for cue in CUES),
         Row("votes alone for evidence", "full", model=evidence("vote")),

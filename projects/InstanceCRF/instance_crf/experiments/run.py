@@ -12,6 +12,7 @@ from ..config import load_config
 from ..files import read_json, write_json
 from .machine import describe
 from .plan import CURVES, Row, Stage, is_file, make_rows, make_stages, recipe_of
+from .results import AS_FOUND
 from .tasks import Command, Task, run_tasks
 from .training import Training, detection_commands
 
@@ -140,7 +141,7 @@ class Run:
 
     def collect(self, seed: int) -> None:
         """Write what there is of a seed to its results.json."""
-        training, known = self.training, {row.name for row in make_rows()}
+        training, known = self.training, {row.name: row for row in make_rows()}
         rows, curve, minutes, trained = {}, {}, {}, 0.0
         before = {"": 0.0}
         for stage in make_stages(training.recipe):
@@ -159,6 +160,11 @@ class Run:
                     {"minutes": start + point.pop("share") * training.minutes(stage), **point}
                     for point in points
                 ]
+        for name, points in curve.items():  # the same system, trained on
+            end = minutes.get(known[name].stage, 0)
+            if name in rows and end > points[-1]["minutes"]:
+                last = {s: of[AS_FOUND] for s, of in rows[name].items() if s in points[-1]}
+                points.append({"minutes": end, **last})
         content = {
             "seed": seed,
             "budget": training.budget,
@@ -191,10 +197,15 @@ def _batch_opts(solver: CfgNode, num_processes: int) -> tuple[str, ...]:
     return tuple(str(x) for pair in opts.items() for x in pair)
 
 
+#: Numbers of an evaluation that no table shows.
+_NOT_SHOWN = ("PCP", "APh", "pixel_accuracy", "mIoU_parts")
+
+
 def _rounded(results: object) -> object:
-    """Numbers as deep as they are, to three decimals."""
+    """Numbers as deep as they are, to two decimals, without those that no table shows."""
     if isinstance(results, dict):
-        return {key: _rounded(value) for key, value in results.items()}
+        shown = {key: value for key, value in results.items() if not key.startswith(_NOT_SHOWN)}
+        return {key: _rounded(value) for key, value in shown.items() if "oracle" not in key}
     if isinstance(results, list):
         return [_rounded(value) for value in results]
-    return round(results, 3) if isinstance(results, float) else results
+    return round(results, 2) if isinstance(results, float) else results

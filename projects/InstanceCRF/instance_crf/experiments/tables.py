@@ -16,7 +16,7 @@ __all__ = ["write_report"]
 
 BOX_ONLY, GLOBAL, END_TO_END, *_ = TABLE_1
 *_, BEST = TABLE_1
-UNTRAINED, FACTORED, FULL = "factored, not trained", "factored, given boxes", "**full system**"
+UNTRAINED, FACTORED, FULL = "factored, not trained", "factored, given boxes", "full system"
 SYSTEMS = [*TABLE_1, UNTRAINED, FACTORED, FULL, *BASELINES]
 JOINTLY = "detector trained jointly"
 TRUTHS = ("true identity", "true boxes", "true parts", "true boxes and parts")
@@ -109,7 +109,7 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         _usual(split),
         reference=FULL,
         unranked=TRUTHS,
-        caption=f"From *boxes from 0.5* on, *{FULL.strip('*')}* with one thing changed when it is "
+        caption=f"From *boxes from 0.5* on, *{FULL}* with one thing changed when it is "
         "evaluated, its other weights as they were learned. True boxes have no masks for evidence.",
     )
     yield Table(
@@ -220,9 +220,13 @@ def _plots(results: Results, split: str, folder: Path) -> None:
         shown = known([BOX_ONLY, BEST, FULL, *BASELINES[3:]])
         path = folder / f"{split}_thresholds.png"
         plot_thresholds(results, shown, split, path, reference=FULL)
-        rows = [row.name for row in make_rows()]
-        rows = known([row for row in rows if row not in (FULL, *TRUTHS)])
-        plot_gains(results, rows, FULL, column, folder / f"{split}_gains.png")
+    rows = [row.name for row in make_rows()]
+    between = rows[rows.index(BEST) + 1 : rows.index(UNTRAINED)]
+    beyond = rows[rows.index(UNTRAINED) : rows.index(BASELINES[0])]
+    for name, reference, others in (("paper", BEST, between), ("gains", FULL, beyond)):
+        others = known([row for row in others if row not in (FULL, *TRUTHS)])
+        if known([reference]) and others:
+            plot_gains(results, others, reference, column, folder / f"{split}_{name}.png")
     systems = list(dict.fromkeys(system for r in results.values() for system in r["curve"]))
     if any(points_of_curve(results, system, column) for system in systems):
         plot_training(results, systems, column, folder / f"{split}_training.png")
