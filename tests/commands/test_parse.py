@@ -232,7 +232,8 @@ def test_parts_without_names(saved, capsys):
 
 
 def start(argv):
-    """The command in a process of its own."""
+    """The command in a process of its own, which takes an interrupt even if this one was begun in
+    the background, where shells have it ignored."""
     package = str(Path(instance_crf.__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-m", "instance_crf", *argv],
@@ -240,6 +241,7 @@ def start(argv):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": package, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
