@@ -14,12 +14,14 @@ from .results import AS_FOUND, Column, Results, points_of_curve, read_results, s
 
 __all__ = ["write_report"]
 
-BOX_ONLY, GLOBAL, END_TO_END, *_ = TABLE_1
-*_, BEST = TABLE_1
+BOX_ONLY, *_, BEST = TABLE_1
 UNTRAINED, FACTORED, FULL = "factored, not trained", "factored, given boxes", "full system"
 SYSTEMS = [*TABLE_1, UNTRAINED, FACTORED, FULL, *BASELINES]
 JOINTLY = "detector trained jointly"
 TRUTHS = ("true identity", "true boxes", "true parts", "true boxes and parts")
+_NAMES = [row.name for row in make_rows()]
+LEFT_OPEN = _NAMES[_NAMES.index(BEST) + 1 : _NAMES.index(UNTRAINED)]
+BEYOND = _NAMES[_NAMES.index(UNTRAINED) : _NAMES.index(BASELINES[0])]
 
 PUBLISHED_1 = {
     "Mask R-CNN over parts": (38.8, 28.1, 19.3, 36.7),
@@ -36,11 +38,11 @@ PUBLISHED_3 = {"+ end to end, OHEM": (65.9, 66.3)}
 THE_PAPERS = "pascal_person_part"
 
 
-def _columns(split: str, *wanted: tuple[str, str, str], condition: str = AS_FOUND) -> list[Column]:
-    return [Column(heading, split, condition, task, metric) for heading, task, metric in wanted]
+def _columns(split: str, *wanted: tuple[str, str, str]) -> list[Column]:
+    return [Column(heading, split, AS_FOUND, task, metric) for heading, task, metric in wanted]
 
 
-def _usual(split: str, condition: str = AS_FOUND) -> list[Column]:
+def _usual(split: str) -> list[Column]:
     return _columns(
         split,
         ("part APr50", "part_apr", "APr50"),
@@ -50,7 +52,6 @@ def _usual(split: str, condition: str = AS_FOUND) -> list[Column]:
         ("APp50", "person_ap", "APp50"),
         ("APp_vol", "person_ap", "APp_vol"),
         ("part mIoU", "part_seg", "mIoU"),
-        condition=condition,
     )
 
 
@@ -91,21 +92,18 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         published=_published(PUBLISHED_3, third, dataset),
         caption="Q is what the part head says, the labelling what comes out.",
     )
-    rows = [row.name for row in make_rows()]
-    between = rows[rows.index(BEST) + 1 : rows.index(UNTRAINED)]
     yield Table(
         f"What the paper leaves open, {split}",
-        [BEST, *between],
+        [BEST, *LEFT_OPEN],
         _usual(split),
         reference=BEST,
         caption=f"The first four are trained so, the others are *{BEST}* with one thing changed "
         "when it is evaluated, with weights that were learned without the change. *Not trained*: "
         "the paper's weights on parts that learned without a CRF.",
     )
-    beyond = rows[rows.index(UNTRAINED) : rows.index(BASELINES[0])]
     yield Table(
         f"First what, then whose, {split}",
-        [BEST, *beyond],
+        [BEST, *BEYOND],
         _usual(split),
         reference=FULL,
         unranked=TRUTHS,
@@ -220,10 +218,7 @@ def _plots(results: Results, split: str, folder: Path) -> None:
         shown = known([BOX_ONLY, BEST, FULL, *BASELINES[3:]])
         path = folder / f"{split}_thresholds.png"
         plot_thresholds(results, shown, split, path, reference=FULL)
-    rows = [row.name for row in make_rows()]
-    between = rows[rows.index(BEST) + 1 : rows.index(UNTRAINED)]
-    beyond = rows[rows.index(UNTRAINED) : rows.index(BASELINES[0])]
-    for name, reference, others in (("paper", BEST, between), ("gains", FULL, beyond)):
+    for name, reference, others in (("paper", BEST, LEFT_OPEN), ("gains", FULL, BEYOND)):
         others = known([row for row in others if row not in (FULL, *TRUTHS)])
         if known([reference]) and others:
             plot_gains(results, others, reference, column, folder / f"{split}_{name}.png")

@@ -81,10 +81,9 @@ def run_tasks(tasks: Sequence[Task], jobs: int) -> None:
                         failed.append(running.pop(name).failed)
                 if failed and not running:
                     raise ChildProcessError(f"{failed[0]} says what went wrong.")
-                if waiting and not running and not failed:
+                if waiting and not running and not list(_ready(waiting, running, jobs)):
                     names = ", ".join(task.name for task in waiting)
-                    if not any(True for _ in _ready(waiting, running, jobs)):
-                        raise ValueError(f"Tasks that wait for one another: {names}.")
+                    raise ValueError(f"Tasks that wait for one another: {names}.")
                 bar.set_description_str(", ".join(running) or "done", refresh=False)
                 bar.update(done + sum(one.minutes for one in running.values()) - bar.n)
         finally:
