@@ -284,7 +284,7 @@ def test_classes_and_owners_follow_from_the_data_set():
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 20 and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
     with pytest.raises(ValueError, match="DATASETS.TRAIN and TEST are empty"):
         load_config(model)
-    with pytest.raises(ValueError, match="'no_such_set', which is not registered"):
+    with pytest.raises(ValueError, match="There is no data set 'no_such_set'"):
         load_config(model, ["DATASETS.TRAIN", ("no_such_set",)])
 
 

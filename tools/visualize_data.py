@@ -32,14 +32,14 @@ from detectron2.data import (
 from tqdm import tqdm
 
 from instance_crf.config import check_datasets, load_config
-from instance_crf.data.datasets.register import add_import_argument, import_modules
+from instance_crf.data.datasets.register import add_import_argument, import_modules, taxonomy_of
 from instance_crf.data.image_io import read_image
 from instance_crf.data.mapper import PartInstanceMapper
 from instance_crf.files import check_writable
 from instance_crf.program import run_program
 from instance_crf.results.files import write_picture
 from instance_crf.taxonomies.listing import format_table
-from instance_crf.taxonomies.schema import IGNORE_LABEL, PartTaxonomy
+from instance_crf.taxonomies.schema import IGNORE_LABEL
 from instance_crf.visualization import (
     draw_detections,
     draw_part_instances,
@@ -78,14 +78,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.num < 1:
         parser.error(f"--num is {args.num}; it must be at least 1")
     return args
-
-
-def taxonomy_of(name: str) -> PartTaxonomy:
-    """The taxonomy of a registered data set; ValueError lists the data sets that have one."""
-    known = [n for n in DatasetCatalog if MetadataCatalog.get(n).get("taxonomy")]
-    if name not in known:
-        raise ValueError(f"{name!r} is no data set with parts. Known: {', '.join(sorted(known))}")
-    return MetadataCatalog.get(name).taxonomy
 
 
 def legend_text(name: str) -> str:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from instance_crf.experiments.report import Table, ordering, provenance, render, wins, won_back
+from instance_crf.experiments.report import (
+    Table,
+    changed,
+    ordering,
+    provenance,
+    render,
+    wins,
+    won_back,
+)
 from instance_crf.experiments.results import Column
 
 AP = Column("APr50", "val", "as found", "part_apr", "APr50")
@@ -108,16 +116,27 @@ def test_wins():
     ]
 
 
-def test_won_back():
-    def recall(found, shrunk):
-        return {"val": {"as found": {"r": {"r": found}}, "small": {"r": {"r": shrunk}}}}
+def recall(found, shrunk):
+    return {"val": {"as found": {"r": {"r": found}}, "small": {"r": {"r": shrunk}}}}
 
-    results = {
-        1: {"rows": {"box": recall(80.0, 40.0), "crf": recall(85.0, 70.0)}},  # 30 of 40
-        2: {"rows": {"box": recall(80.0, 60.0), "crf": recall(85.0, 70.0)}},  # 10 of 20
-    }
-    column = Column("recall", "val", "as found", "r", "r")
-    assert won_back(results, ["crf"], "box", column, "small").splitlines() == [
+
+SHRUNK = {
+    1: {"rows": {"box": recall(80.0, 40.0), "crf": recall(85.0, 70.0)}},  # 30 of 40
+    2: {"rows": {"box": recall(80.0, 60.0), "crf": recall(85.0, 70.0)}},  # 10 of 20
+}
+RECALL = Column("recall", "val", "as found", "r", "r")
+
+
+def test_changed():
+    results = {**SHRUNK, 3: {"rows": {"crf": recall(90.0, None)}}}
+    assert changed(results, ["box", "crf", "never"], RECALL, "small").splitlines() == [
+        "* box: -30.0 ± 10.0 (2 of 3)",
+        "* crf: -15.0 ± 0.0 (2 of 3)",
+    ]
+
+
+def test_won_back():
+    assert won_back(SHRUNK, ["crf"], "box", RECALL, "small").splitlines() == [
         "| recall | as found | small | of what box loses, % |",
         "|---|---|---|---|",
         "| box | 80.0 ± 0.0 | 50.0 ± 10.0 | – |",

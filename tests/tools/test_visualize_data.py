@@ -88,7 +88,7 @@ def test_the_legend_needs_no_files(capsys):
 
 
 def test_unknown_data_sets_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'nothing' is no data set with parts. Known: .*synthetic"):
+    with pytest.raises(ValueError, match="There is no data set 'nothing'. Known: .*synthetic"):
         tool.main(["--dataset", "nothing", "--output", str(tmp_path)])
 
 

@@ -210,7 +210,7 @@ def test_what_cannot_be_written(detector, write, tmp_path):
         write("--config-file", CONFIG, *opts, "MODEL.DETECTOR.ENABLED", False)
     with pytest.raises(ValueError, match="roi_heads.mask_head.*not in the file"):
         write("--config-file", CONFIG, "--masks", *opts)
-    with pytest.raises(ValueError, match="'nothing', which is not registered"):
+    with pytest.raises(ValueError, match="There is no data set 'nothing'"):
         tool.main(["--from-truth", "--dataset", "nothing", "--output", str(tmp_path / "a.json")])
     assert not (tmp_path / "boxes.json").exists()
 

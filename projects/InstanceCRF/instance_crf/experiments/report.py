@@ -12,6 +12,7 @@ from .results import (
     Column,
     Results,
     Summary,
+    changes,
     differences,
     row_seeds,
     shares_won_back,
@@ -19,7 +20,7 @@ from .results import (
     values,
 )
 
-__all__ = ["Table", "ordering", "provenance", "render", "wins", "won_back"]
+__all__ = ["Table", "changed", "ordering", "provenance", "render", "wins", "won_back"]
 
 _NONE = "–"
 
@@ -122,6 +123,14 @@ def won_back(results: Results, rows: Sequence[str], box: str, column: Column, sh
         shares = shares_won_back(results, row, box, column, shrunk) if row != box else {}
         lines.append([row, *cells, _cell(summarize(shares), len(results))])
     return _markdown(lines)
+
+
+def changed(results: Results, rows: Sequence[str], column: Column, condition: str) -> str:
+    """A line a row: what ``condition`` does to its number; see :func:`.results.changes`."""
+    found = {row: summarize(changes(results, row, column, condition)) for row in rows}
+    return "\n".join(
+        f"* {row}: {_cell(summary, len(results), '+')}" for row, summary in found.items() if summary
+    )
 
 
 def provenance(results: Results) -> str:

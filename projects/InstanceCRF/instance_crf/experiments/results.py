@@ -24,6 +24,7 @@ __all__ = [
     "Column",
     "Results",
     "Summary",
+    "changes",
     "differences",
     "points_of_curve",
     "read_results",
@@ -106,6 +107,13 @@ def differences(results: Results, row: str, reference: str, column: Column) -> d
     """Seed -> by how much ``row`` is above ``reference``, over the seeds that have both."""
     ours, theirs = values(results, row, column), values(results, reference, column)
     return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+
+def changes(results: Results, row: str, column: Column, condition: str) -> dict[int, float]:
+    """Seed -> by how much ``row`` changes under ``condition``, over the seeds that have both."""
+    here = values(results, row, column)
+    there = values(results, row, column._replace(condition=condition))
+    return {seed: there[seed] - here[seed] for seed in here if seed in there}
 
 
 def shares_won_back(

@@ -9,8 +9,8 @@ from ..files import write_text
 from .crossing import MIN_IOU
 from .plan import BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
 from .plots import plot_gains, plot_thresholds, plot_training
-from .report import Table, ordering, provenance, render, wins, won_back
-from .results import AS_FOUND, Column, Results, points_of_curve, read_results, summarize, values
+from .report import Table, changed, ordering, provenance, render, wins, won_back
+from .results import AS_FOUND, Column, Results, points_of_curve, read_results, values
 
 __all__ = ["write_report"]
 
@@ -165,19 +165,7 @@ def _findings(results: Results, split: str) -> Iterator[str]:
     )
     yield won_back(results, SYSTEMS, BOX_ONLY, recall, SHRUNK)
     yield f"### What {FALSE} cost in part APr_vol, {split}"
-    yield _lost(results, part)
-
-
-def _lost(results: Results, column: Column) -> str:
-    """A line a row: its number under false boxes over that without."""
-    lines = []
-    for row in SYSTEMS:
-        here = values(results, row, column)
-        there = values(results, row, column._replace(condition=FALSE))
-        found = summarize({seed: there[seed] - here[seed] for seed in here if seed in there})
-        if found is not None:
-            lines.append(f"* {row}: {found.mean:+.1f} ± {found.spread:.1f}")
-    return "\n".join(lines)
+    yield changed(results, SYSTEMS, part, FALSE)
 
 
 def write_report(output: Path, dataset: str, recipe: Recipe) -> str:

@@ -111,8 +111,8 @@ def taxonomy_of(dataset_name: str) -> PartTaxonomy:
     if dataset_name not in DatasetCatalog:
         known = [n for n in DatasetCatalog if "taxonomy" in MetadataCatalog.get(n).as_dict()]
         raise ValueError(
-            f"DATASETS names {dataset_name!r}, which is not registered. Known: "
-            f"{', '.join(known) or 'none: call instance_crf.register() first'}."
+            f"There is no data set {dataset_name!r}. Known: "
+            f"{', '.join(sorted(known)) or 'none: call instance_crf.register() first'}."
         )
     taxonomy = MetadataCatalog.get(dataset_name).get("taxonomy")
     if taxonomy is None:
