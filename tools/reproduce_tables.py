@@ -7,13 +7,16 @@
 For each seed one base network learns parts, boxes, masks and votes for so many minutes; what is
 trained from it has a fifth of them more, and the baselines as many in all. Rows that differ only at
 inference are evaluated on the same network. Everything goes to OUTPUT, network by network: run
-again, it goes on where it was interrupted, to the same numbers, and does nothing twice.
+again, it goes on where it was interrupted, and does nothing twice. How many iterations the minutes
+are is in OUTPUT/plan.json; with these, a run on CPUs that was interrupted ends with the numbers of
+one that was not.
 
     OUTPUT/seed_N/STAGE/          config, checkpoints; STAGE.log
     OUTPUT/seed_N/results.json    all numbers of a seed
     OUTPUT/tables.md, *.png       what they say
 
-A minute is one of the process that trains: on CPUs each has one thread, and --jobs run at once.
+A minute is one of the process that trains: on CPUs each has one thread, and --jobs run at once; on
+GPUs it has all that --num-gpus gives, but for evaluation, which uses one.
 """
 
 from __future__ import annotations
@@ -38,11 +41,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many: 1, 2, ...")
     parser.add_argument("--budget", type=float, default=30.0, help="minutes of a base network")
     parser.add_argument("--output", type=Path, help="default: output/tables/DATASET")
+    parser.add_argument("--num-gpus", type=int, help="default: all there are")
+    parser.add_argument("--jobs", type=int, help="on CPUs: programs at once (default: one a core)")
     parser.add_argument(
-        "--jobs", type=int, help="programs at once; default: one a CPU core, or one with all GPUs"
-    )
-    parser.add_argument(
-        "--only", nargs="+", metavar="STAGE", help="only these stages and their like"
+        "--only",
+        nargs="+",
+        metavar="STAGE",
+        help="train and evaluate these alone, e.g. pretrain base control full: the folders of "
+        "OUTPUT/seed_N. What they start from must be there or named",
     )
     parser.add_argument("--report", action="store_true", help="only write tables and plots again")
     parser.add_argument(
@@ -67,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     instance_crf.register()
     import torch
 
-    gpus = torch.cuda.device_count()
+    found = torch.cuda.device_count()
+    gpus = found if args.num_gpus is None else args.num_gpus
+    if not min(found, 1) <= gpus <= found:
+        raise ValueError(f"--num-gpus is {gpus}, but there are {found}.")
+    if gpus and (args.jobs or 1) > 1:
+        raise ValueError(f"--jobs is {args.jobs}, but on GPUs there is one program at a time.")
     run = Run.of(
         ROOT,
         (args.output or ROOT / "output" / "tables" / Path(args.dataset).stem).resolve(),

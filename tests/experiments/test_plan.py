@@ -17,7 +17,8 @@ instance_crf.register()
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = recipe_of("synthetic_people", "", ["synthetic_people_train"], [])
 PHOTOS = recipe_of(
-    *("pascal_person_part", "r101_fpn"),
+    "pascal_person_part",
+    "r101_fpn",
     ["pascal_person_part_train"],
     ["pascal_person_part_val"],
 )

@@ -41,3 +41,17 @@ def test_a_data_set_may_be_a_file_wherever_it_lies(tmp_path, monkeypatch):
     assert run.dataset == "mine" and run.training.recipe.splits == ("lip_val",)
     (base, *_) = run.stages
     assert run.training.config_file(base.files[1]) == tmp_path / "mine.yaml"
+
+
+def test_a_data_set_without_a_split_to_evaluate_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("DATASETS: {TRAIN: [lip_train], TEST: []}\n")
+    run = Run.of(ROOT, tmp_path, dataset=str(tmp_path / "mine.yaml"), model="tiny_fpn")
+    with pytest.raises(ValueError, match="mine has nothing to evaluate: DATASETS.TEST is empty"):
+        run.run([1], jobs=1)
+
+
+@pytest.mark.parametrize("num_gpus, used", [(0, 0), (1, 1), (3, 2), (6, 4), (8, 8)])
+def test_gpus_that_share_a_batch_evenly(tmp_path, num_gpus, used):
+    run = Run.of(ROOT, tmp_path, dataset="lip", model="small_fpn", num_gpus=num_gpus)
+    assert run.training.num_gpus == used
+    assert not any("IMS_PER_BATCH" in option for option in run.training.opts)

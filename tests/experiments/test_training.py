@@ -26,7 +26,7 @@ def time_it(training, stage, seconds):
     command = next(steps)
     folder = training.output / "timing" / stage.name
     folder.mkdir(parents=True)
-    lines = [{"time": 99.0}, {"time": seconds}]
+    lines = [{"time": 99.0}, {"time": seconds}, {"time": 1.5 * seconds}, {"other": 0}]
     (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert next(steps, None) is None and not folder.exists()
     return list(map(str, command.arguments))
@@ -104,3 +104,13 @@ def test_boxes_are_written_of_all_pictures_and_disturbed_of_those_that_are_evalu
     folder.mkdir(parents=True)
     (folder / "v1.json").touch()
     assert len(list(detection_commands(training, 1))) == len(commands) - 1
+
+
+def test_hours_are_by_the_clock_and_of_what_was_done_twice(training):
+    assert training.hours(1, BASE) == 0
+    folder = training.folder(1, "base")
+    folder.mkdir(parents=True)
+    records = [{"iteration": 19, "time": 9.0}, {"iteration": 39, "time": 3.0}, {"iteration": 39}]
+    records.append({"iteration": 39, "time": 6.0})  # after it was killed
+    (folder / "metrics.json").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert training.hours(1, BASE) == (9 + 3 + 6) * 20 / 3600

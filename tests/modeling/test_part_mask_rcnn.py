@@ -63,14 +63,16 @@ def masks(*spans):
 
 
 def test_owners_by_hand():
-    objects, parts = masks((0, 5), (3, 10)), masks((0, 4), (4, 8), (2, 6), (9, 10), (5, 5))
-    # Shares: 1 and 1/4; 1/4 and 1; 3/4 and 3/4, where the better object is first; 0 and 1; none.
-    every = torch.ones(5, 2, dtype=torch.bool)
-    assert owners_of_parts(parts, objects, every).tolist() == [1, 2, 1, 2, 0]
-    assert owners_of_parts(parts, objects[:1], every[:, :1]).tolist() == [1, 0, 1, 0, 0]
+    objects = masks((0, 5), (3, 10))
+    parts = masks((0, 4), (4, 8), (2, 6), (9, 10), (5, 5), (3, 7))
+    # Shares: 1 and 1/4; 1/4 and 1; 3/4 and 3/4, where the better object is first; 0 and 1; none;
+    # 1/2 and 1, where the better object has enough.
+    every = torch.ones(6, 2, dtype=torch.bool)
+    assert owners_of_parts(parts, objects, every).tolist() == [1, 2, 1, 2, 0, 1]
+    assert owners_of_parts(parts, objects[:1], every[:, :1]).tolist() == [1, 0, 1, 0, 0, 1]
     every[0, 0] = every[2, 0] = False
-    assert owners_of_parts(parts, objects, every).tolist() == [0, 2, 2, 2, 0]
-    assert owners_of_parts(parts, objects[:0], every[:, :0]).tolist() == [0] * 5
+    assert owners_of_parts(parts, objects, every).tolist() == [0, 2, 2, 2, 0, 1]
+    assert owners_of_parts(parts, objects[:0], every[:, :0]).tolist() == [0] * 6
     assert owners_of_parts(parts[:0], objects, every[:0]).tolist() == []
 
 

@@ -81,8 +81,23 @@ def test_a_killed_run_ends_with_the_numbers_of_one_that_was_not(begin, tmp_path)
     assert rows.stat().st_mtime_ns == before
 
 
-def test_a_stage_that_there_is_not(begin, tmp_path):
-    process = begin(tmp_path / "out", "--only", "bass")
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["bass"], "error: There is no stage 'bass'; there are base,"),
+        (["factored"], "error: Stage 'factored' needs 'base', which is not trained for seed 1"),
+    ],
+)
+def test_stages_that_cannot_be(begin, tmp_path, options, said):
+    process = begin(tmp_path / "out", "--only", *options)
     assert process.wait() == 1
-    said = (tmp_path / "out.log").read_text()
-    assert said.splitlines()[-1].startswith("error: There is no stage 'bass'; there are base,")
+    assert (tmp_path / "out.log").read_text().splitlines()[-1].startswith(said)
+
+
+def test_what_is_evaluated_is_looked_at_first(begin, tiny, tmp_path):
+    missing = sorted((tiny / "Validation" / "Category_ids").iterdir())[0]
+    missing.unlink()
+    process = begin(tmp_path / "out")
+    assert process.wait() == 1
+    log = (tmp_path / "out.log").read_text()
+    assert missing.name in log.splitlines()[-1] and not (tmp_path / "out" / "seed_1").exists()

@@ -94,7 +94,7 @@ def test_a_labelling_from_a_file(detector, write, tmp_path):
         for inputs in inputs_of(opts, *given(tmp_path)):
             found = inputs["detections"]
             assert set(found.get_fields()) == {"pred_boxes", "scores", "pred_classes", "pred_masks"}
-            with disturb(model, **change, score_thresh=0.05, seed=4):
+            with disturb(model, **change, seed=4):
                 own = model([inputs])[0]
             model.detection_source = "record"
             other = model([inputs])[0]

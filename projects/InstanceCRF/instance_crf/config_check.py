@@ -66,7 +66,9 @@ CHOICES: dict[str, Collection[str]] = {
     "DATALOADER.SAMPLER_TRAIN": [f"{name}TrainingSampler" for name in _SAMPLERS],
     "SOLVER.OPTIMIZER": OPTIMIZERS,
     "SOLVER.LR_SCHEDULER_NAME": (
-        *("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+        "WarmupMultiStepLR",
+        "WarmupCosineLR",
+        "WarmupStepWithFixedGammaLR",
     ),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),

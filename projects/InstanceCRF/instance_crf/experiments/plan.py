@@ -18,8 +18,10 @@ __all__ = [
     "CONDITIONS",
     "CURVES",
     "DETECTION_FILES",
+    "FALSE",
     "Recipe",
     "Row",
+    "SHRUNK",
     "Stage",
     "TABLE_1",
     "is_file",
@@ -143,10 +145,7 @@ def make_stages(recipe: Recipe) -> list[Stage]:
 
     def tune(name: str, layer: str, *opts: object, start="base", share=1.0, given=True) -> Stage:
         files = recipe.tune + ((f"tables/{layer}",) if layer else ())
-        return Stage(
-            *(name, files, start, share * FINE_TUNING, (*recipe.tune_opts, *opts)),
-            given_boxes=given,
-        )
+        return Stage(name, files, start, share * FINE_TUNING, (*recipe.tune_opts, *opts), given)
 
     def piecewise(name: str) -> Stage:
         return tune(name, name, start="parts", share=0.25)
@@ -220,15 +219,17 @@ TABLE_1 = {
 }
 """Row -> stage, in the paper's order."""
 
-BASELINES = (
-    "best box wins",
-    "smallest box wins",
-    "nearest centre wins",
-    "person masks AND parts",
-    "person masks, then nearest centre",
-    "Mask R-CNN over parts",
-    "top-down: parts in each box",
-)
+_RULES = {
+    "best box wins": "best_box",
+    "smallest box wins": "smallest_box",
+    "nearest centre wins": "nearest_centre",
+    "person masks AND parts": "masks_and_parts",
+    "person masks, then nearest centre": "masks_then_centre",
+}
+"""Row -> layer of `configs/baselines/`."""
+_NETWORKS = {"Mask R-CNN over parts": "part_mask_rcnn", "top-down: parts in each box": "top_down"}
+"""Row -> stage."""
+BASELINES = (*_RULES, *_NETWORKS)
 
 
 def make_rows() -> list[Row]:
@@ -247,6 +248,8 @@ def _left_open() -> list[Row]:
     def at(iterations: int) -> tuple[object, ...]:
         return (f"{_CRF}.NUM_ITERATIONS.TEST", iterations)
 
+    with_background = (*_NOT_SMOOTHED, f"{_CRF}.BACKGROUND_BOX_TERM", True)
+
     def untrained(name: str, *opts: object) -> Row:
         return Row(f"not trained: {name}", "parts", (*_JOINT, *opts), model=_GIVEN)
 
@@ -255,6 +258,7 @@ def _left_open() -> list[Row]:
         Row("matching by segment", "segment_matching"),
         Row("unmatched is background", "unmatched_background"),
         Row("detector trained jointly", "joint_detector"),
+        Row("boxes from 0.15", best, model=(f"{_CRF}.DETECTIONS.SCORE_THRESH", 0.15)),
         Row("background has a box", best, (f"{_CRF}.BACKGROUND_BOX_TERM", True)),
         Row("score as released", best, (f"{_CRF}.SCORE_TRANSFORM", "tvg")),
         Row("symmetric normalisation", best, (f"{_CRF}.NORMALIZATION", "symmetric")),
@@ -264,10 +268,7 @@ def _left_open() -> list[Row]:
         untrained("box + global"),
         untrained("box term only, no pairwise term", *_BOX_ONLY, *_NOT_SMOOTHED),
         untrained("box + global, no pairwise term", *_NOT_SMOOTHED),
-        untrained(
-            *("box + global, background has a box, no pairwise term", *_NOT_SMOOTHED),
-            *(f"{_CRF}.BACKGROUND_BOX_TERM", True),
-        ),
+        untrained("box + global, background has a box, no pairwise term", *with_background),
     ]
 
 
@@ -313,23 +314,17 @@ def _factored() -> list[Row]:
 def _baselines() -> list[Row]:
     """What users would pick instead, trained as long."""
 
-    def rule(name: str, layer: str) -> Row:
-        return Row(name, "control", layer=f"baselines/{layer}", disturbed=True)
-
     return [
-        rule(BASELINES[0], "best_box"),
-        rule(BASELINES[1], "smallest_box"),
-        rule(BASELINES[2], "nearest_centre"),
-        rule(BASELINES[3], "masks_and_parts"),
-        rule(BASELINES[4], "masks_then_centre"),
-        Row(BASELINES[5], "part_mask_rcnn", disturbed=True, network=True),
-        Row(BASELINES[6], "top_down", disturbed=True, network=True),
+        *(
+            Row(name, "control", layer=f"baselines/{layer}", disturbed=True)
+            for name, layer in _RULES.items()
+        ),
+        *(Row(name, stage, disturbed=True, network=True) for name, stage in _NETWORKS.items()),
     ]
 
 
 CURVES = {
     "base": Row("factored, not trained", "base"),
-    "part_mask_rcnn": Row(BASELINES[5], "part_mask_rcnn", network=True),
-    "top_down": Row(BASELINES[6], "top_down", network=True),
+    **{stage: Row(name, stage, network=True) for name, stage in _NETWORKS.items()},
 }
 """Stage -> the row by which it is evaluated on the way."""

@@ -204,7 +204,8 @@ def _draw_line(axes, line: NDArray, *, color: str, marker: str, linestyle: str, 
     x, mean, spread = line.T
     axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
     axes.plot(
-        *(x, mean),
+        x,
+        mean,
         color=color,
         marker=marker,
         linestyle=linestyle,

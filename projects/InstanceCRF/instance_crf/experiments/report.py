@@ -134,9 +134,8 @@ def changed(results: Results, rows: Sequence[str], column: Column, condition: st
 
 
 def provenance(results: Results) -> str:
-    """A line a way of making: seeds, budget, machine, versions, date and hours; then the minutes
-    of training that systems were given, with what they started from, and the iterations that their
-    last stage made of its own."""
+    """A line a way of making: seeds, budget, machine, versions, date; the hours of training; and
+    for each stage the minutes of training from the first stage on, by plan, and its iterations."""
     ways: dict[str, list[str]] = {}
     hours = 0.0
     for seed, content in results.items():
@@ -147,16 +146,16 @@ def provenance(results: Results) -> str:
         way += f"thread(s); {versions}"
         ways.setdefault(way, []).append(f"{seed} ({made.get('date')})")
     lines = [f"* Seeds {', '.join(seeds)}: {way}" for way, seeds in ways.items()]
-    lines.append(f"* {hours:.1f} hours in all")
-    systems = dict.fromkeys(s for content in results.values() for s in content.get("minutes", {}))
-    for system in systems:
+    lines.append(f"* {hours:.1f} hours of training in all")
+    stages = dict.fromkeys(s for content in results.values() for s in content.get("minutes", {}))
+    for stage in stages:
         of_seeds = {
-            seed: content["minutes"][system]
+            seed: content["minutes"][stage]
             for seed, content in results.items()
-            if content.get("minutes", {}).get(system) is not None
+            if content.get("minutes", {}).get(stage) is not None
         }
-        line = f"* {system}: {_cell(summarize(of_seeds), len(results))} minutes of training"
-        numbers = {content.get("iterations", {}).get(system) for content in results.values()}
+        line = f"* {stage}: {_cell(summarize(of_seeds), len(results))} minutes of training by plan"
+        numbers = {content.get("iterations", {}).get(stage) for content in results.values()}
         numbers = sorted(numbers - {None})
         lines.append(line + (f", {' or '.join(map(str, numbers))} iterations" if numbers else ""))
     return "\n".join(lines)

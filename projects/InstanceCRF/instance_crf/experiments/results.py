@@ -2,8 +2,8 @@
 
 ``seed_N/results.json`` of a folder holds::
 
-    {"seed": N, "made": {...}, "minutes": {system: minutes of training},
-     "iterations": {system: iterations of its last stage},
+    {"seed": N, "made": {...}, "minutes": {stage: minutes of training by plan, from the first},
+     "iterations": {stage: iterations of its own},
      "rows": {row: {split: {condition: {task: {metric: percent}}}}},
      "curve": {system: [{"minutes": m, split: {task: {metric: percent}}}, ...]}}
 
@@ -149,8 +149,7 @@ def summarize(numbers: Mapping[int, float]) -> Summary | None:
 def points_of_curve(results: Results, system: str, column: Column) -> list[tuple[Summary, Summary]]:
     """(minutes, number) after each piece of training, each over the seeds that got that far.
 
-    A training is stopped between two iterations, so the minutes of seeds differ by a little: the
-    k-th points of all seeds are one. The column's condition is not looked at: it is
+    The k-th points of all seeds are one. The column's condition is not looked at: it is
     :data:`AS_FOUND`.
     """
     curves = {seed: content.get("curve", {}).get(system, []) for seed, content in results.items()}

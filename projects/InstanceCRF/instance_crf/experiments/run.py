@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ..config import load_config
+from ..evaluation.evaluators import PartInstanceEvaluator
 from ..files import read_json, write_json
 from .machine import describe
 from .plan import CURVES, Row, Stage, is_file, make_rows, make_stages, recipe_of
@@ -18,7 +19,7 @@ from .training import Training, detection_commands
 
 __all__ = ["Run"]
 
-#: Minutes that one evaluation of 150 pictures takes, about; and what writing detections does.
+#: Minutes that one evaluation of 150 pictures takes, about, and writing a seed's detections.
 _EVALUATION, _DETECTIONS = 0.5, 4.0
 
 
@@ -65,8 +66,10 @@ class Run:
                 f"--model {model} has no detector (MODEL.DETECTOR.ENABLED is False), whose boxes "
                 "the tables need: take one that has, e.g. r101_fpn."
             )
+        num_gpus = _even(cfg.SOLVER, num_gpus)
         opts += _batch_opts(cfg.SOLVER, num_gpus or 1)
-        return cls.of_recipe(replace(training, opts=opts), Path(dataset).stem)
+        training = replace(training, opts=opts, num_gpus=num_gpus)
+        return cls.of_recipe(training, Path(dataset).stem)
 
     @classmethod
     def of_recipe(cls, training: Training, dataset: str) -> Run:
@@ -83,12 +86,14 @@ class Run:
         Args:
             seeds: of the training.
             jobs: programs at once.
-            only: stages, whose starts must be there or among them; None: all.
+            only: stages; None: all.
 
         Raises:
-            ValueError: there is no such stage.
+            ValueError: there is no such stage, or what it needs is neither there nor among
+                ``only``; there is nothing to evaluate.
         """
         run = self._with(only)
+        run._check(seeds)
         tasks = [task for seed in seeds for task in run._tasks_of(seed, seeds[0])]
         run_tasks(tasks, jobs)
 
@@ -99,32 +104,51 @@ class Run:
                 raise ValueError(f"There is no stage {name!r}; there are {', '.join(names)}.")
         return replace(self, stages=tuple(s for s in self.stages if not only or s.name in only))
 
+    def _check(self, seeds: Sequence[int]) -> None:
+        """That all is there from which it begins, before hours are spent on it."""
+        splits = self.training.recipe.splits
+        if not splits:
+            raise ValueError(f"{self.dataset} has nothing to evaluate: DATASETS.TEST is empty.")
+        for split in splits:
+            PartInstanceEvaluator(split)
+        names = {stage.name for stage in self.stages}
+        for stage in self.stages:
+            needed = {stage.start} if stage.start else set()
+            needed |= {"base"} if _needs_boxes(stage) else set()
+            for name in sorted(needed - names):
+                missing = [s for s in seeds if not self.training.is_trained(s, name)]
+                if missing:
+                    raise ValueError(
+                        f"Stage {stage.name!r} needs {name!r}, which is not trained for seed "
+                        f"{missing[0]}: name it, too."
+                    )
+
     def _tasks_of(self, seed: int, first: int) -> Iterator[Task]:
         """The tasks of a seed. A stage is timed once, for the first seed."""
         training = self.training
+        detections = f"seed {seed}: detections"
+        if any(map(_needs_boxes, self.stages)):
+            yield Task(
+                name=detections,
+                after=(f"seed {seed}: base",),
+                minutes=_DETECTIONS,
+                commands=lambda: detection_commands(training, seed),
+            )
         for stage in self.stages:
             before = [f"seed {seed}: {stage.start}"] if stage.start else []
-            before += [f"seed {seed}: detections"] if stage.given_boxes else []
+            before += [detections] if stage.given_boxes else []
             timing = f"timing {stage.name}"
             if seed == first:
                 yield Task(timing, (*before,), 0.5, lambda s=stage: training.timing(seed, s))
             minutes = 0.0 if training.is_trained(seed, stage.name) else training.minutes(stage)
             name = f"seed {seed}: {stage.name}"
-            yield Task(
-                *(name, (timing, *before), minutes, lambda s=stage: training.commands(seed, s))
-            )
-            if stage.name == "base":
+            yield Task(name, (timing, *before), minutes, lambda s=stage: training.commands(seed, s))
+            if _is_evaluated(stage):
                 yield Task(
-                    *(f"seed {seed}: detections", (name,), _DETECTIONS),
-                    lambda: detection_commands(training, seed),
-                )
-            rows = [row for row in make_rows() if row.stage == stage.name]
-            if rows or stage.name in CURVES:
-                yield Task(
-                    f"seed {seed}: rows of {stage.name}",
-                    (name, f"seed {seed}: detections"),
-                    self._minutes_of(rows),
-                    lambda s=stage: self._evaluation(seed, s),
+                    name=f"seed {seed}: rows of {stage.name}",
+                    after=(name, detections) if _needs_boxes(stage) else (name,),
+                    minutes=self._minutes_of(_rows_of(stage)),
+                    commands=lambda s=stage: self._evaluation(seed, s),
                 )
 
     def _minutes_of(self, rows: Sequence[Row]) -> float:
@@ -142,12 +166,12 @@ class Run:
     def collect(self, seed: int) -> None:
         """Write what there is of a seed to its results.json."""
         training, known = self.training, {row.name: row for row in make_rows()}
-        rows, curve, minutes, trained = {}, {}, {}, 0.0
+        rows, curve, minutes, hours = {}, {}, {}, 0.0
         before = {"": 0.0}
         for stage in make_stages(training.recipe):
             start = before[stage.start]
             before[stage.name] = start + training.minutes(stage)
-            trained += training.minutes(stage) * training.is_trained(seed, stage.name)
+            hours += training.hours(seed, stage)
             file = training.folder(seed, stage.name) / "rows.json"
             if not file.exists():
                 continue
@@ -168,7 +192,7 @@ class Run:
         content = {
             "seed": seed,
             "budget": training.budget,
-            "made": describe() | {"hours": round(trained / 60, 2)},
+            "made": describe() | {"hours": round(hours, 2)},
             "minutes": minutes,
             "iterations": training.iterations(),
             "rows": _rounded(rows),
@@ -181,6 +205,26 @@ class Run:
         from .tables import write_report
 
         return write_report(self.output, self.dataset, self.training.recipe)
+
+
+def _rows_of(stage: Stage) -> list[Row]:
+    return [row for row in make_rows() if row.stage == stage.name]
+
+
+def _is_evaluated(stage: Stage) -> bool:
+    return bool(_rows_of(stage)) or stage.name in CURVES
+
+
+def _needs_boxes(stage: Stage) -> bool:
+    """Whether the base network's boxes are needed, for its training or for a row of it."""
+    return stage.given_boxes or any("record" in row.model for row in _rows_of(stage))
+
+
+def _even(solver: CfgNode, num_gpus: int) -> int:
+    """So many of the GPUs that they share a batch evenly, which is not made to fit them."""
+    if solver.REFERENCE_WORLD_SIZE:
+        return num_gpus
+    return max((n for n in range(1, num_gpus + 1) if solver.IMS_PER_BATCH % n == 0), default=0)
 
 
 def _batch_opts(solver: CfgNode, num_processes: int) -> tuple[str, ...]:

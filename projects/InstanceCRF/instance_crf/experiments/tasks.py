@@ -118,7 +118,7 @@ class _Running:
 
     @property
     def minutes(self) -> float:
-        """That it has been at work, at most what was thought."""
+        """At work so far, but no more than was thought."""
         return min((time.monotonic() - self._began) / 60, self.task.minutes)
 
     def step(self) -> bool:

@@ -25,9 +25,7 @@ def scale_boxes(boxes: Tensor, factor: float) -> Tensor:
     return torch.cat([centre - size * factor / 2, centre + size * factor / 2], dim=1)
 
 
-def add_false_boxes(
-    detections: Instances, share: float, generator: torch.Generator, *, score_thresh: float = 0.0
-) -> Instances:
+def add_false_boxes(detections: Instances, share: float, generator: torch.Generator) -> Instances:
     """Add boxes that are of nobody: anywhere in the picture, each of the size of a random box, and
     with score and class of a random one, so that no threshold sorts them out.
 
@@ -35,26 +33,25 @@ def add_false_boxes(
         detections: with ``pred_boxes``, ``scores``, ``pred_classes`` and nothing else.
         share: so many times as many as there are boxes; halves are rounded up.
         generator: of the CPU.
-        score_thresh: only boxes of this score at least are counted and drawn from.
 
     Returns:
         The detections, and behind them the false ones.
     """
-    real = detections[detections.scores >= score_thresh]
-    count = math.floor(share * len(real) + 0.5)
+    count = math.floor(share * len(detections) + 0.5)
     if not count:
         return detections
     # In rows, so that further boxes do not change those before them.
-    draws = torch.rand(count, 4, generator=generator).to(real.scores.device)
-    of_size, of_score = (draws[:, :2] * len(real)).long().clamp(max=len(real) - 1).unbind(1)
-    boxes = real.pred_boxes.tensor[of_size]
+    draws = torch.rand(count, 4, generator=generator).to(detections.scores.device)
+    last = len(detections) - 1
+    of_size, of_score = (draws[:, :2] * len(detections)).long().clamp(max=last).unbind(1)
+    boxes = detections.pred_boxes.tensor[of_size]
     size = boxes[:, 2:] - boxes[:, :2]
     height, width = detections.image_size
     corner = draws[:, 2:] * (size.new_tensor([width, height]) - size).clamp(min=0)
     false = Instances(detections.image_size)
     false.pred_boxes = Boxes(torch.cat([corner, corner + size], dim=1))
-    false.scores = real.scores[of_score]
-    false.pred_classes = real.pred_classes[of_score]
+    false.scores = detections.scores[of_score]
+    false.pred_classes = detections.pred_classes[of_score]
     return Instances.cat([detections, false])
 
 
@@ -64,7 +61,6 @@ def disturb_boxes(
     *,
     scale: float = 1.0,
     false_boxes: float = 0.0,
-    score_thresh: float = 0.0,
 ) -> Instances:
     """The boxes, scores and classes of one picture, scaled and then joined by false ones.
 
@@ -73,7 +69,7 @@ def disturb_boxes(
             masks, belongs to the old boxes and is left out.
         generator: see :func:`generator_of`.
         scale: see :func:`scale_boxes`; the boxes are cut to the picture.
-        false_boxes, score_thresh: see :func:`add_false_boxes`.
+        false_boxes: see :func:`add_false_boxes`.
     """
     boxes = Boxes(scale_boxes(detections.pred_boxes.tensor, scale))
     boxes.clip(detections.image_size)
@@ -84,7 +80,7 @@ def disturb_boxes(
         pred_classes=detections.pred_classes,
     )
     scaled = scaled[boxes.nonempty()]
-    return add_false_boxes(scaled, false_boxes, generator, score_thresh=score_thresh)
+    return add_false_boxes(scaled, false_boxes, generator)
 
 
 def generator_of(picture: dict[str, Any], seed: int) -> torch.Generator:
@@ -106,7 +102,6 @@ def disturb(
     *,
     scale: float = 1.0,
     false_boxes: float = 0.0,
-    score_thresh: float = 0.0,
     seed: int = 0,
 ) -> Iterator[None]:
     """``with disturb(model, ...):`` the ROI heads give, in evaluation, other boxes than they have
@@ -115,8 +110,8 @@ def disturb(
     Args:
         model: Detectron2's ``GeneralizedRCNN``, :class:`~.meta_arch.InstanceCRF` or any other that
             is called with a dict a picture and has ``roi_heads``.
-        scale, false_boxes, score_thresh: see :func:`disturb_boxes`. A system that keeps boxes from
-            a score on is to be given that score, or it has another share of false ones.
+        scale, false_boxes: see :func:`disturb_boxes`. Above any score the share of false boxes is
+            the same on average.
         seed: see :func:`generator_of`.
 
     Raises:
@@ -135,8 +130,7 @@ def disturb(
 
     def disturb_image(found: Instances, random: torch.Generator) -> Instances:
         is_object = found.pred_classes < getattr(model, "num_objects", math.inf)
-        options = {"scale": scale, "false_boxes": false_boxes, "score_thresh": score_thresh}
-        objects = disturb_boxes(found[is_object], random, **options)
+        objects = disturb_boxes(found[is_object], random, scale=scale, false_boxes=false_boxes)
         if is_object.all():
             return objects
         return Instances.cat([objects, disturb_boxes(found[~is_object], random)])  # as they are

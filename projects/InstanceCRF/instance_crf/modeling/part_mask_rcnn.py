@@ -124,7 +124,9 @@ def part_targets(
 
 
 def owners_of_parts(part_masks: Tensor, object_masks: Tensor, allowed: Tensor) -> Tensor:
-    """(N,) whose each part is: i + 1 for object i, 0 for nobody.
+    """(N,) whose each part is: i + 1 for the best object i that holds enough of it, 0 for nobody.
+
+    The one that holds most of it would often be a second, worse mask of the same object.
 
     Args:
         part_masks: (N, H, W) bool.
@@ -135,8 +137,8 @@ def owners_of_parts(part_masks: Tensor, object_masks: Tensor, allowed: Tensor) -
         return allowed.new_zeros(len(part_masks), dtype=torch.int64)
     flat = part_masks.flatten(1).float()
     share = flat @ object_masks.flatten(1).float().T / flat.sum(1, keepdim=True).clamp(min=1)
-    best, owner = torch.where(allowed, share, 0).max(1)
-    return torch.where(best >= _LEAST_SHARE, owner + 1, 0)
+    held = allowed & (share >= _LEAST_SHARE)
+    return torch.where(held.any(1), held.int().argmax(1) + 1, 0)
 
 
 def _with_orphans(

@@ -146,12 +146,11 @@ def _check_keys(cfg) -> None:
     model = cfg.MODEL
     if not model.MASK_ON:
         raise ValueError(f"MODEL.MASK_ON is False, but {model.META_ARCHITECTURE} needs it.")
+    source = model.INSTANCE_CRF.DETECTIONS.SOURCE
     wanted = {
         "MODEL.FREEZE": (list(model.FREEZE), []),
         "MODEL.DETECTOR.CLASSES": (list(model.DETECTOR.CLASSES), []),
-        "MODEL.INSTANCE_CRF.DETECTIONS.SOURCE": (
-            *(model.INSTANCE_CRF.DETECTIONS.SOURCE, "detector"),
-        ),
+        "MODEL.INSTANCE_CRF.DETECTIONS.SOURCE": (source, "detector"),
     }
     for key, (value, known) in wanted.items():
         if value != known:
