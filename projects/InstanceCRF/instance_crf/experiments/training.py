@@ -15,7 +15,7 @@ from .tasks import Command
 
 __all__ = ["Training", "detection_commands"]
 
-TIMED = 80
+TIMED = 60
 """Iterations by which a stage is timed: the fastest twenty of them, when least else ran."""
 _PERIOD = 20
 """Iterations between two records of Detectron2's metrics.json."""
