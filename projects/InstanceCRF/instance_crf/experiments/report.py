@@ -149,15 +149,12 @@ def provenance(results: Results) -> str:
     lines.append(f"* {hours:.1f} hours of training in all")
     stages = dict.fromkeys(s for content in results.values() for s in content.get("minutes", {}))
     for stage in stages:
-        of_seeds = {
-            seed: content["minutes"][stage]
-            for seed, content in results.items()
-            if content.get("minutes", {}).get(stage) is not None
-        }
-        line = f"* {stage}: {_cell(summarize(of_seeds), len(results))} minutes of training by plan"
-        numbers = {content.get("iterations", {}).get(stage) for content in results.values()}
-        numbers = sorted(numbers - {None})
-        lines.append(line + (f", {' or '.join(map(str, numbers))} iterations" if numbers else ""))
+        said = []
+        for key, shape in (("minutes", ".1f"), ("iterations", "d")):
+            numbers = {content.get(key, {}).get(stage) for content in results.values()} - {None}
+            said.append(" or ".join(f"{number:{shape}}" for number in sorted(numbers)))
+        line = f"* {stage}: {said[0]} minutes of training by plan"
+        lines.append(line + (f", {said[1]} iterations" if said[1] else ""))
     return "\n".join(lines)
 
 
