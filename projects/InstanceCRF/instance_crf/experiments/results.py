@@ -131,11 +131,9 @@ def shares_won_back(
         column: of boxes as found.
         shrunk: the condition of shrunk boxes.
     """
-    there = column._replace(condition=shrunk)
-    full, rest = values(results, box, column), values(results, box, there)
-    gained = differences(results, row, box, there)
-    lost = {seed: full[seed] - rest[seed] for seed in gained if seed in full}
-    return {seed: 100 * gained[seed] / loss for seed, loss in lost.items() if loss > 0}
+    gained = differences(results, row, box, column._replace(condition=shrunk))
+    lost = {seed: -change for seed, change in changes(results, box, column, shrunk).items()}
+    return {seed: 100 * gained[seed] / lost[seed] for seed in gained if lost.get(seed, 0) > 0}
 
 
 def summarize(numbers: Mapping[int, float]) -> Summary | None:
