@@ -65,12 +65,16 @@ def folder(tmp_path):
         content = {
             "seed": seed,
             "budget": 30.0,
-            "made": {"date": "2026-11-26", "versions": versions, "machine": "2 x AMD EPYC"},
-            "minutes": {"base": 30.0 + seed / 10},
+            "dataset": "synthetic_people",
+            "made": [{"date": "2026-11-26", "versions": versions, "machine": "2 x AMD EPYC"}],
+            "hours": 2.5,
+            "minutes": {"base": 30.0},
+            "minutes_by_clock": {"base": 30.0 + seed / 10},
+            "iterations": {"base": 6500, "full": 560},
             "rows": _rows(rng),
             "curve": _curve(rng),
         }
-        content["made"] |= {"threads": 1, "hours": 2.5}
+        content["made"][0]["threads"] = 1
         if seed == 3:
             del content["rows"]["masks"]
             content["curve"]["top-down"].pop()

@@ -28,7 +28,6 @@ def drawn(monkeypatch):
 PLOTS = {
     "thresholds": lambda r, p: plots.plot_thresholds(r, ROWS, SPLIT, p),
     "differences": lambda r, p: plots.plot_thresholds(r, ROWS, SPLIT, p, reference="joint"),
-    "objects": lambda r, p: plots.plot_thresholds(r, ROWS, SPLIT, p, task="object_apr"),
     "gains": lambda r, p: plots.plot_gains(r, ROWS, "joint", COLUMN, p),
     "training": lambda r, p: plots.plot_training(r, SYSTEMS, COLUMN, p),
 }

@@ -1,5 +1,7 @@
 """Tables of a few numbers, against the Markdown written by hand."""
 
+from copy import deepcopy
+
 import pytest
 
 from instance_crf.experiments.report import (
@@ -149,8 +151,14 @@ def test_seeds_that_were_made_differently_are_told_apart(results):
         "* Seeds 1 (2026-11-26), 2 (2026-11-26), 3 (2026-11-26): 30.0 minutes, 2 x AMD EPYC, "
         "1 thread(s); torch 2.14.1, instance_crf 0123456789",
         "* 7.5 hours of training in all",
-        "* base: 30.1 or 30.2 or 30.3 minutes of training by plan",
+        "",
+        "| stage | iterations | minutes by plan, from the first stage | by the clock |",
+        "|---|---|---|---|",
+        "| base | 6500 | 30.0 | 30.1 to 30.3 |",
     ]
-    results[2]["made"]["versions"]["torch"] = "2.13.0"
+    again = deepcopy(results[2]["made"][0])
+    again["versions"]["torch"] = "2.13.0"
+    results[2]["made"].append(again)
     text = provenance(results)
     assert "* Seeds 1 (2026-11-26), 3 (2026-11-26): " in text and "* Seeds 2 (2026-11-26): " in text
+    assert "; torch 2.14.1 and 2.13.0, instance_crf 0123456789\n" in text

@@ -7,7 +7,10 @@ from detectron2.engine import DefaultTrainer
 
 import instance_crf
 from instance_crf.config import load_config
+from instance_crf.experiments import run as run_module
+from instance_crf.experiments.results import read_results
 from instance_crf.experiments.run import Run
+from instance_crf.files import write_json
 
 instance_crf.register()
 
@@ -55,3 +58,29 @@ def test_gpus_that_share_a_batch_evenly(tmp_path, num_gpus, used):
     run = Run.of(ROOT, tmp_path, dataset="lip", model="small_fpn", num_gpus=num_gpus)
     assert run.training.num_gpus == used
     assert not any("IMS_PER_BATCH" in option for option in run.training.opts)
+
+
+def test_a_seed_says_all_that_added_to_its_numbers(tmp_path, monkeypatch):
+    run = Run.of(ROOT, tmp_path, dataset="synthetic_people")
+
+    def collect(commit, person_apr):
+        rows = {"full system": {"val": {"as found": {"object_apr": {"APr50": person_apr}}}}}
+        write_json(run.training.folder(1, "full") / "rows.json", {"rows": rows, "curve": {}})
+        monkeypatch.setattr(run_module, "describe", lambda: {"versions": {"instance_crf": commit}})
+        run.collect(1)
+
+    collect("a", 50.0)
+    collect("b", 50.0)  # has added nothing
+    collect("c", 60.0)
+    collect("c", 70.0)
+    (found,) = read_results(tmp_path, "synthetic_people").values()
+    assert [made["versions"]["instance_crf"] for made in found["made"]] == ["a", "c"]
+    assert found["rows"]["full system"]["val"]["as found"]["object_apr"]["APr50"] == 70
+
+
+def test_results_of_another_data_set_are_not_reported_as_this_ones(tmp_path):
+    Run.of(ROOT, tmp_path, dataset="synthetic_people").collect(1)
+    (tmp_path / "tables.md").write_text("as it was")
+    with pytest.raises(ValueError, match="is of the data set 'synthetic_people', not of 'lip'"):
+        Run.of(ROOT, tmp_path, dataset="lip", model="tiny_fpn").report()
+    assert (tmp_path / "tables.md").read_text() == "as it was"

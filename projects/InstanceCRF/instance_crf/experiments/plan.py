@@ -24,10 +24,12 @@ __all__ = [
     "SHRUNK",
     "Stage",
     "TABLE_1",
+    "THE_PAPERS",
     "is_file",
     "make_rows",
     "make_stages",
     "recipe_of",
+    "rows_of",
 ]
 
 _CRF = "MODEL.INSTANCE_CRF"
@@ -48,6 +50,8 @@ DETECTION_FILES = {
     FALSE: "{split}_false.json",
 }
 
+THE_PAPERS = "pascal_person_part"
+"""The data set of the paper's tables, whose protocol was another."""
 FINE_TUNING = 0.2
 """Share of the budget by which all that builds on the base network trains on."""
 
@@ -110,7 +114,7 @@ def recipe_of(dataset: str, model: str, train: Sequence[str], splits: Sequence[s
         train=tuple(train),
         splits=tuple(splits),
         baselines="tiny_" if model == "tiny_fpn" else "",
-        protocol="tvg" if dataset == "pascal_person_part" else "sds",
+        protocol="tvg" if Path(dataset).stem == THE_PAPERS else "sds",
     )
 
 
@@ -223,6 +227,7 @@ _RULES = {
     "best box wins": "best_box",
     "smallest box wins": "smallest_box",
     "nearest centre wins": "nearest_centre",
+    "whole person masks": "whole_masks",
     "person masks AND parts": "masks_and_parts",
     "person masks, then nearest centre": "masks_then_centre",
 }
@@ -235,6 +240,11 @@ BASELINES = (*_RULES, *_NETWORKS)
 def make_rows() -> list[Row]:
     """All of them, in the order of the tables."""
     return [*_table_1(), *_left_open(), *_factored(), *_baselines()]
+
+
+def rows_of(stage: str) -> list[Row]:
+    """Those that are evaluated on a stage's network."""
+    return [row for row in make_rows() if row.stage == stage]
 
 
 def _table_1() -> list[Row]:
@@ -313,7 +323,6 @@ def _factored() -> list[Row]:
 
 def _baselines() -> list[Row]:
     """What users would pick instead, trained as long."""
-
     return [
         *(
             Row(name, "control", layer=f"baselines/{layer}", disturbed=True)
@@ -325,6 +334,7 @@ def _baselines() -> list[Row]:
 
 CURVES = {
     "base": Row("factored, not trained", "base"),
+    "full": Row("full system", "full"),
     **{stage: Row(name, stage, network=True) for name, stage in _NETWORKS.items()},
 }
 """Stage -> the row by which it is evaluated on the way."""

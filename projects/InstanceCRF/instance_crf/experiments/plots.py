@@ -32,7 +32,6 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _ABOVE, _BELOW, _WITHIN = "#0072B2", "#D55E00", "#B0B0B0"
 _GREY = "#707070"
-_TASKS = {"part_apr": "part APr", "object_apr": "person APr"}
 _THRESHOLDS = tuple(range(10, 100, 10))
 
 
@@ -43,35 +42,32 @@ def plot_thresholds(
     path: str | Path,
     *,
     reference: str | None = None,
-    condition: str = AS_FOUND,
-    task: str = "part_apr",
 ) -> None:
-    """APr over the IoU threshold, a line a row; on the right, the differences to ``reference``.
+    """APr of parts over the IoU threshold, a line a row; on the right, the differences to
+    ``reference``.
 
     Args:
         results: of all seeds.
         rows: a few, up to seven; those without numbers are left out. The legend has the best on
             average first.
-        split, condition, task: where ``APr10`` … ``APr90`` are found; ``object_apr`` has those
-            from ``APr50`` on alone.
+        split: with boxes as found.
         path: of the PNG.
         reference: a row; None: no second picture. Differences are paired by seed.
 
     Raises:
         ValueError: none of the rows has a number.
     """
-    columns = {t: Column("", split, condition, task, f"APr{t}") for t in _THRESHOLDS}
+    columns = {t: Column("", split, AS_FOUND, "part_apr", f"APr{t}") for t in _THRESHOLDS}
     lines = {row: _line({t: values(results, row, c) for t, c in columns.items()}) for row in rows}
     lines = {row: line for row, line in lines.items() if len(line)}
-    _refuse_empty(lines, f"{task} APr10 … APr90 of {split}, {condition}", rows)
+    _refuse_empty(lines, f"part APr10 … APr90 of {split}", rows)
     figure, axes = make_figure(6.2 if reference is None else 10.2, 4.0, 1 + (reference is not None))
     left, *right = np.atleast_1d(axes)
     drawn = sorted({t for line in lines.values() for t in line[:, 0]})
     styles = {row: _style(number) for number, row in enumerate(lines)}
     for row in sorted(lines, key=lambda row: -lines[row][:, 1].mean()):
         _draw_line(left, lines[row], label=row, **styles[row])
-    left.set(ylabel=f"{_TASKS.get(task, task)}, %", ylim=(0, None))
-    left.set_title(_title(split, condition))
+    left.set(ylabel="part APr, %", ylim=(0, None), title=split)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     for axis in right:
         axis.axhline(0, color=_GREY, linewidth=1)
@@ -135,7 +131,7 @@ def plot_gains(
             fontsize=8,
         )
     axes.margins(x=0.14, y=0.03)
-    axes.set_title(_title(column.split, column.condition))
+    axes.set_title(column.split)
     axes.set_xlabel(f"{column.heading}, points over {reference}; grey: not beyond the spread")
     _finish(axes, "x")
     axes.tick_params(axis="y", length=0)
@@ -175,10 +171,6 @@ def plot_training(
 def _refuse_empty(found: Mapping, what: str, names: Sequence[str]) -> None:
     if not found:
         raise ValueError(f"Nothing to draw: no seed has {what} for any of {', '.join(names)}.")
-
-
-def _title(split: str, condition: str) -> str:
-    return split if condition == AS_FOUND else f"{split}, {condition}"
 
 
 def _style(number: int) -> dict:

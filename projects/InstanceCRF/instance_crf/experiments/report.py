@@ -5,7 +5,7 @@ Numbers are means over the seeds ± half their range; differences are paired by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .results import (
@@ -134,28 +134,34 @@ def changed(results: Results, rows: Sequence[str], column: Column, condition: st
 
 
 def provenance(results: Results) -> str:
-    """A line a way of making: seeds, budget, machine, versions, date; the hours of training; and
-    for each stage the minutes of training from the first stage on, by plan, and its iterations."""
+    """A line a way of making: seeds, budget, machine, versions, dates; the hours of training; and
+    a table: of each stage its iterations, and the minutes of training from the first stage on."""
     ways: dict[str, list[str]] = {}
-    hours = 0.0
     for seed, content in results.items():
-        made = content.get("made", {})
-        hours += made.get("hours") or 0.0
-        versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items())
-        way = f"{content.get('budget')} minutes, {made.get('machine')}, {made.get('threads')} "
-        way += f"thread(s); {versions}"
-        ways.setdefault(way, []).append(f"{seed} ({made.get('date')})")
+        made = content["made"]
+        packages = dict.fromkeys(name for each in made for name in each["versions"])
+        versions = [f"{name} {_each(m['versions'].get(name) for m in made)}" for name in packages]
+        way = f"{content['budget']} minutes, {_each(m['machine'] for m in made)}, "
+        way += f"{_each(m['threads'] for m in made)} thread(s); {', '.join(versions)}"
+        ways.setdefault(way, []).append(f"{seed} ({_each(m['date'] for m in made)})")
     lines = [f"* Seeds {', '.join(seeds)}: {way}" for way, seeds in ways.items()]
+    hours = sum(content["hours"] for content in results.values())
     lines.append(f"* {hours:.1f} hours of training in all")
-    stages = dict.fromkeys(s for content in results.values() for s in content.get("minutes", {}))
-    for stage in stages:
-        said = []
-        for key, shape in (("minutes", ".1f"), ("iterations", "d")):
-            numbers = {content.get(key, {}).get(stage) for content in results.values()} - {None}
-            said.append(" or ".join(f"{number:{shape}}" for number in sorted(numbers)))
-        line = f"* {stage}: {said[0]} minutes of training by plan"
-        lines.append(line + (f", {said[1]} iterations" if said[1] else ""))
-    return "\n".join(lines)
+    table = [["stage", "iterations", "minutes by plan, from the first stage", "by the clock"]]
+    for stage in dict.fromkeys(s for content in results.values() for s in content["minutes"]):
+        found = {
+            key: sorted({of[key][stage] for of in results.values() if stage in of[key]})
+            for key in ("iterations", "minutes", "minutes_by_clock")
+        }
+        plan, clock = ([f"{m:.1f}" for m in found[key]] for key in ("minutes", "minutes_by_clock"))
+        span = " to ".join(dict.fromkeys((clock[0], clock[-1])))
+        table.append([stage, _each(found["iterations"]), _each(plan), span])
+    return "\n".join(lines) + "\n\n" + _markdown(table)
+
+
+def _each(values: Iterable[object]) -> str:
+    """Those that differ, in their order."""
+    return " and ".join(dict.fromkeys(str(value) for value in values))
 
 
 def _values(table: Table, results: Results) -> str:

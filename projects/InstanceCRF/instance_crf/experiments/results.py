@@ -2,8 +2,9 @@
 
 ``seed_N/results.json`` of a folder holds::
 
-    {"seed": N, "made": {...}, "minutes": {stage: minutes of training by plan, from the first},
-     "iterations": {stage: iterations of its own},
+    {"seed": N, "dataset": its name, "made": [machine and versions, of all that added something],
+     "hours": of training, "iterations": {stage: iterations of its own},
+     "minutes": {stage: minutes of training by plan, from the first}, "minutes_by_clock": {...},
      "rows": {row: {split: {condition: {task: {metric: percent}}}}},
      "curve": {system: [{"minutes": m, split: {task: {metric: percent}}}, ...]}}
 
@@ -69,12 +70,13 @@ class Summary(NamedTuple):
         return "yes" if self.mean > 0 else "no, the reverse"
 
 
-def read_results(folder: str | Path) -> dict[int, dict]:
+def read_results(folder: str | Path, dataset: str | None = None) -> dict[int, dict]:
     """Every ``seed_N/results.json`` of ``folder``, by seed, in their order.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: a file that is no such JSON, or of another seed than its folder says.
+        ValueError: a file that is no such JSON, or of another seed than its folder says, or of
+            another data set than ``dataset``.
     """
     results = {}
     for path in Path(folder).glob("seed_*/results.json"):
@@ -82,6 +84,11 @@ def read_results(folder: str | Path) -> dict[int, dict]:
         seed = content.get("seed")
         if path.parent.name != f"seed_{seed}":
             raise ValueError(f"{path} is of seed {seed!r}, but its folder is {path.parent.name}.")
+        if dataset is not None and content.get("dataset") != dataset:
+            raise ValueError(
+                f"{path} is of the data set {content.get('dataset')!r}, not of {dataset!r}: give "
+                "--dataset, or another --output."
+            )
         results[seed] = content
     if not results:
         raise FileNotFoundError(f"{folder} has no seed_N/results.json.")

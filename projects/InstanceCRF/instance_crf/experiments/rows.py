@@ -41,7 +41,7 @@ from ..program import run_program
 from ..structures import PartInstances
 from .crossing import crossing_images, register_crossing
 from .outside import OutsideRecall
-from .plan import CONDITIONS, CURVES, DETECTION_FILES, Row, make_rows
+from .plan import CONDITIONS, CURVES, DETECTION_FILES, Row, rows_of
 from .results import AS_FOUND
 
 __all__ = ["evaluate", "main"]
@@ -201,7 +201,7 @@ def rows_of_stage(folder: Path, configs: Path, protocol: str, splits: Sequence[s
     have changed since.
     """
     stage = _Evaluation(folder, configs, protocol)
-    of_stage = [row for row in make_rows() if row.stage == folder.name]
+    of_stage = rows_of(folder.name)
     for split in splits:
         for condition in CONDITIONS:
             rows = [row for row in of_stage if row.disturbed or condition == AS_FOUND]

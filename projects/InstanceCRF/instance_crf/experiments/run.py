@@ -12,7 +12,7 @@ from ..config import load_config
 from ..evaluation.evaluators import PartInstanceEvaluator
 from ..files import read_json, write_json
 from .machine import describe
-from .plan import CURVES, Row, Stage, is_file, make_rows, make_stages, recipe_of
+from .plan import CURVES, Row, Stage, is_file, make_rows, make_stages, recipe_of, rows_of
 from .results import AS_FOUND
 from .tasks import Command, Task, run_tasks
 from .training import Training, detection_commands
@@ -147,7 +147,7 @@ class Run:
                 yield Task(
                     name=f"seed {seed}: rows of {stage.name}",
                     after=(name, detections) if _needs_boxes(stage) else (name,),
-                    minutes=self._minutes_of(_rows_of(stage)),
+                    minutes=self._minutes_of(rows_of(stage.name)),
                     commands=lambda s=stage: self._evaluation(seed, s),
                 )
 
@@ -166,18 +166,20 @@ class Run:
     def collect(self, seed: int) -> None:
         """Write what there is of a seed to its results.json."""
         training, known = self.training, {row.name: row for row in make_rows()}
-        rows, curve, minutes, hours = {}, {}, {}, 0.0
-        before = {"": 0.0}
+        rows, curve, minutes, clock, hours = {}, {}, {}, {}, 0.0
+        before, by_clock = {"": 0.0}, {"": 0.0}
         for stage in make_stages(training.recipe):
-            start = before[stage.start]
+            start, taken = before[stage.start], training.hours(seed, stage)
             before[stage.name] = start + training.minutes(stage)
-            hours += training.hours(seed, stage)
+            by_clock[stage.name] = by_clock[stage.start] + 60 * taken
+            hours += taken
             file = training.folder(seed, stage.name) / "rows.json"
             if not file.exists():
                 continue
             done = read_json(file, dict)
             rows |= {name: numbers for name, numbers in done["rows"].items() if name in known}
             minutes[stage.name] = before[stage.name]
+            clock[stage.name] = round(by_clock[stage.name], 1)
             points = [done["curve"][key] for key in sorted(done["curve"], key=int)]
             if points:
                 curve[CURVES[stage.name].name] = [
@@ -189,16 +191,24 @@ class Run:
             if name in rows and end > points[-1]["minutes"]:
                 last = {s: of[AS_FOUND] for s, of in rows[name].items() if s in points[-1]}
                 points.append({"minutes": end, **last})
+        found = {"rows": _rounded(rows), "curve": _rounded(curve)}
+        file = self.output / f"seed_{seed}" / "results.json"
+        old = read_json(file, dict) if file.exists() else {}
+        made = old.get("made", [])
+        if any(old.get(key) != value for key, value in found.items()):
+            made += [described] if (described := describe()) not in made else []
         content = {
             "seed": seed,
+            "dataset": self.dataset,
             "budget": training.budget,
-            "made": describe() | {"hours": round(hours, 2)},
+            "made": made,
+            "hours": round(hours, 2),
             "minutes": minutes,
+            "minutes_by_clock": clock,
             "iterations": training.iterations(),
-            "rows": _rounded(rows),
-            "curve": _rounded(curve),
+            **found,
         }
-        write_json(self.output / f"seed_{seed}" / "results.json", content)
+        write_json(file, content)
 
     def report(self) -> str:
         """Write tables.md and the plots; returns what tables.md says."""
@@ -207,17 +217,13 @@ class Run:
         return write_report(self.output, self.dataset, self.training.recipe)
 
 
-def _rows_of(stage: Stage) -> list[Row]:
-    return [row for row in make_rows() if row.stage == stage.name]
-
-
 def _is_evaluated(stage: Stage) -> bool:
-    return bool(_rows_of(stage)) or stage.name in CURVES
+    return bool(rows_of(stage.name)) or stage.name in CURVES
 
 
 def _needs_boxes(stage: Stage) -> bool:
     """Whether the base network's boxes are needed, for its training or for a row of it."""
-    return stage.given_boxes or any("record" in row.model for row in _rows_of(stage))
+    return stage.given_boxes or any("record" in row.model for row in rows_of(stage.name))
 
 
 def _even(solver: CfgNode, num_gpus: int) -> int:

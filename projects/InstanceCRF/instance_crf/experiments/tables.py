@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import write_text
 from .crossing import MIN_IOU
-from .plan import BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, Recipe, make_rows
+from .plan import BASELINES, CONDITIONS, FALSE, SHRUNK, TABLE_1, THE_PAPERS, Recipe, make_rows
 from .plots import plot_gains, plot_thresholds, plot_training
 from .report import Table, changed, ordering, provenance, render, wins, won_back
 from .results import AS_FOUND, Column, Results, points_of_curve, read_results, values
@@ -35,7 +35,6 @@ PUBLISHED_1 = {
 """Table 1 of the paper; the first of these is MNC."""
 PUBLISHED_3 = {"+ end to end, OHEM": (65.9, 66.3)}
 """Table 3: Q, and the labelling."""
-THE_PAPERS = "pascal_person_part"
 
 
 def _columns(split: str, *wanted: tuple[str, str, str]) -> list[Column]:
@@ -81,7 +80,7 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
     )
     yield Table(
         f"Table 2: whole people, {split}",
-        [*TABLE_1, FACTORED, FULL],
+        SYSTEMS,
         _thresholds(split, "object_apr", 50, 60, 70, 80, 90),
         caption="APr of whole people.",
     )
@@ -98,9 +97,9 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         [BEST, *LEFT_OPEN],
         _usual(split),
         reference=BEST,
-        caption=f"The first four are trained so, the others are *{BEST}* with one thing changed "
-        "when it is evaluated, with weights that were learned without the change. *Not trained*: "
-        "the paper's weights on parts that learned without a CRF.",
+        caption=f"The four rows below *{BEST}* are trained so, the others are *{BEST}* with one "
+        "thing changed when it is evaluated, with weights that were learned without the change. "
+        "*Not trained*: the paper's weights on parts that learned without a CRF.",
     )
     yield Table(
         f"First what, then whose, {split}",
@@ -108,9 +107,10 @@ def _tables(dataset: str, split: str) -> Iterator[Table]:
         _usual(split),
         reference=FULL,
         unranked=TRUTHS,
-        caption=f"From *boxes from 0.5* on, *{FULL}* with one thing changed when it is "
-        "evaluated, its other weights as they were learned. True boxes have no masks for evidence. "
-        f"The factored form keeps boxes from 0.15 on, the joint one from 0.5 (*{LOW}*: above).",
+        caption=f"The rows from *boxes from 0.5* down are *{FULL}* with one thing changed when it "
+        "is evaluated, its other weights as they were learned. True boxes have no masks for "
+        "evidence. The factored form keeps boxes from 0.15 on, the joint one from 0.5 "
+        f"(*{LOW}*: above).",
     )
     yield Table(
         f"What one would pick instead, {split}",
@@ -179,9 +179,14 @@ def write_report(output: Path, dataset: str, recipe: Recipe) -> str:
 
     Raises:
         FileNotFoundError: there are no results yet.
+        ValueError: they are of another data set.
     """
-    results = read_results(output)
-    about = f"Percent, protocol `{recipe.protocol}`, means over the seeds ± half their range."
+    results = read_results(output, dataset)
+    about = (
+        f"Percent, protocol `{recipe.protocol}`, means over the seeds ± half their range, which "
+        "says nothing of other pictures. Differences are paired by seed; *yes*: their mean is "
+        "above 0 by more than that. Bold: the best of the rows that have all seeds."
+    )
     if dataset.startswith("synthetic"):
         about = f"Drawn, not photographed: synthetic pictures. {about}"
     blocks = [f"# {dataset}: {len(results)} seed(s)", about, provenance(results)]
@@ -206,7 +211,7 @@ def _plots(results: Results, split: str, folder: Path) -> None:
 
     column = _usual(split)[1]
     if known([FULL]):
-        shown = known([BOX_ONLY, BEST, FULL, *BASELINES[3:]])
+        shown = known([BOX_ONLY, BEST, FULL, *BASELINES[4:]])
         path = folder / f"{split}_thresholds.png"
         plot_thresholds(results, shown, split, path, reference=FULL)
     for name, reference, others in (("paper", BEST, LEFT_OPEN), ("gains", FULL, BEYOND)):
