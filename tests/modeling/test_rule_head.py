@@ -72,6 +72,18 @@ def test_by_hand(row, rule, expected):
         assert score == pytest.approx(0.6 * scores[found])
 
 
+def test_whole_masks_have_parts_where_q_is_background(row):
+    q, boxes, scores = row
+    q[:, 0, 0] = torch.tensor([0.6, 0.1, 0.3])
+    masks = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
+    result = infer("whole_masks", q, detections(boxes, scores, masks=masks[:, None]))
+    assert whose(result).tolist() == [[1, 1, 2, 2, 0, 0]]
+    assert result.part_map.tolist() == [[2, 1, 1, 2, 0, 0]]
+    # The scores of their parts: the mean of Q times the detection's, the first's 0.5 and 0.9.
+    scores = result.segment_scores["product"].tolist()
+    assert sorted(scores) == pytest.approx(sorted([0.3 * 0.5, 0.6 * 0.5, 0.6 * 0.9, 0.6 * 0.9]))
+
+
 def bilinear(grid, y, x, *, zeros):
     """The value at (y, x), cells having their centres at halves; beyond them 0, or the nearest."""
     value, (height, width) = 0.0, grid.shape
@@ -97,10 +109,10 @@ def covers(mask, box, y, x, stretch):
 def wish(rule, box, score, mask, y, x, stretch):
     """How much a detection wants a pixel, more than any number if by its mask; None: not at all.
     The pixel and the box in pixels of the output; ``stretch``: (y, x) the input's over those."""
-    if rule.startswith("masks") and covers(mask, box, y, x, stretch):
+    if "masks" in rule and covers(mask, box, y, x, stretch):
         return (1, score)
     x1, y1, x2, y2 = box
-    if rule == "masks" or not (x1 <= x < x2 and y1 <= y < y2):
+    if rule in ("masks", "whole_masks") or not (x1 <= x < x2 and y1 <= y < y2):
         return None
     across, down = (2 * x - x1 - x2) / (x2 - x1), (2 * y - y1 - y2) / (y2 - y1)
     wishes = {"best_box": score, "smallest_box": -(x2 - x1) * (y2 - y1)}
@@ -129,8 +141,10 @@ def test_against_every_pixel_asking_every_detection(rule, size):
     for y, x in np.ndindex(size):
         centre = y + 0.5, x + 0.5
         at = centre[0] * stretch[0], centre[1] * stretch[1]
-        part = int(np.argmax([bilinear(c, *at, zeros=False) for c in q.numpy()]))
-        parts[y, x] = part
+        of_parts = [bilinear(c, *at, zeros=False) for c in q.numpy()]
+        part = int(np.argmax(of_parts))
+        if rule == "whole_masks":
+            part = 1 + int(np.argmax(of_parts[1:]))
         wishes = {
             i: wish(rule, box, float(scores[i]), masks[i].double().numpy(), *centre, stretch)
             for i, box in enumerate(boxes)
@@ -138,16 +152,19 @@ def test_against_every_pixel_asking_every_detection(rule, size):
         }
         wishes = {i: value for i, value in wishes.items() if value is not None}
         owners[y, x] = max(wishes, key=wishes.get) + 1 if wishes else 0
+        parts[y, x] = part if wishes or rule != "whole_masks" else 0
     assert result.part_map.tolist() == parts.tolist()
     assert whose(result).tolist() == owners.tolist()
-    assert len(np.unique(owners)) >= 4 and ((owners == 0) & (parts > 0)).any()
+    assert len(np.unique(owners)) >= 4 and (owners == 0).any()
+    assert ((owners == 0) & (parts > 0)).any() == (rule != "whole_masks")
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_nobody_is_detected(row, rule):
     result = infer(rule, row[0], detections([], []), (2, 12))
     assert len(result) == 0 and not result.object_map.any()
-    assert result.part_map.shape == (2, 12) and result.part_map.max() == 2
+    parts = 0 if rule == "whole_masks" else 2  # else they are nobody's
+    assert result.part_map.shape == (2, 12) and result.part_map.max() == parts
 
 
 def test_small_shares_become_nobodys(row):

@@ -23,7 +23,8 @@ spec.loader.exec_module(train_net)
 
 CONFIG = ROOT / "configs/SyntheticPeople/instance_crf.yaml"
 CRF = "MODEL.INSTANCE_CRF"
-ROWS = ("best_box", "nearest_centre", "smallest_box", "masks_and_parts", "masks_then_centre")
+MASKS = ("masks_and_parts", "masks_then_centre", "whole_masks")
+ROWS = ("best_box", "nearest_centre", "smallest_box", *MASKS)
 
 
 @pytest.fixture

@@ -222,7 +222,8 @@ def _add_instance_crf_config(cfg: CN) -> None:
     cfg.register_deprecated_key("MODEL.INSTANCE_CRF.DROP_THRESHOLD")
     # The CRF, or "RuleHead", what one would do without: a pixel goes to the "best_box", the
     # "nearest_centre" or the "smallest_box" of those around it, or to the best of the "masks" on it
-    # ("masks_then_centre": where there is none, the nearest centre).
+    # ("masks_then_centre": where there is none, the nearest centre; "whole_masks": what they cover
+    # is never background).
     crf.NAME = "InstanceCRFHead"
     crf.RULE = "nearest_centre"
     # Off: the model learns parts and boxes only (the paper's pre-training).

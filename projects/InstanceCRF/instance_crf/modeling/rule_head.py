@@ -23,7 +23,7 @@ from .instance_crf_head import INSTANCE_CRF_HEADS_REGISTRY, part_owner_from_conf
 __all__ = ["RULES", "RuleHead"]
 
 _BOX_RULES = {"best_box": by_score, "nearest_centre": by_centre, "smallest_box": by_smallness}
-RULES = (*_BOX_RULES, "masks", "masks_then_centre")
+RULES = (*_BOX_RULES, "masks", "masks_then_centre", "whole_masks")
 
 
 @INSTANCE_CRF_HEADS_REGISTRY.register()
@@ -34,6 +34,8 @@ class RuleHead(nn.Module):
       :data:`instance_crf.rules.SIMPLE_RULES`.
     * "masks": the best-scoring of the masks that cover the pixel; "masks_then_centre": where none
       does, "nearest_centre".
+    * "whole_masks": as "masks", but what the masks cover is never background: there, a pixel is
+      its best part.
 
     Only detections whose class owns the part are asked; a pixel that none of them has is nobody's.
     """
@@ -119,11 +121,13 @@ class RuleHead(nn.Module):
         scale = q.new_tensor([size[1] / q.shape[2], size[0] / q.shape[1]] * 2)
         boxes = found.pred_boxes.tensor * scale
         q = resize_maps(q, size)
-        part_map = q.argmax(0)
+        whole = self.rule == "whole_masks"
+        part_map = q[1:].argmax(0) + 1 if whole else q.argmax(0)
         owners = partial(self._owners, found, boxes)
+        owner = owners_by_class(owners, part_map, found.pred_classes, self.part_owner)
         return PartInstances.from_label_maps(
-            owners_by_class(owners, part_map, found.pred_classes, self.part_owner),
-            part_map,
+            owner,
+            torch.where(owner > 0, part_map, 0) if whole else part_map,
             boxes=boxes,
             scores=found.scores,
             classes=found.pred_classes,
@@ -139,7 +143,7 @@ class RuleHead(nn.Module):
             return box_owners(_BOX_RULES[self.rule], boxes, found.scores, free)
         masks = masks_in_image(found, boxes, tuple(free.shape))
         owner = mask_owners(masks, found.scores, free)
-        if self.rule == "masks":
+        if self.rule != "masks_then_centre":
             return owner
         return owner + box_owners(by_centre, boxes, found.scores, free & (owner == 0))
 
