@@ -194,9 +194,9 @@ class Run:
         found = {"rows": _rounded(rows), "curve": _rounded(curve)}
         file = self.output / f"seed_{seed}" / "results.json"
         old = read_json(file, dict) if file.exists() else {}
-        made = old.get("made", [])
-        if any(old.get(key) != value for key, value in found.items()):
-            made += [described] if (described := describe()) not in made else []
+        made, here = old.get("made", []), describe()
+        if here not in made and any(old.get(key) != value for key, value in found.items()):
+            made = [*made, here]
         content = {
             "seed": seed,
             "dataset": self.dataset,
