@@ -145,5 +145,7 @@ def test_all_rows_and_all_tables(run):
     content["model"]["part_head.predictor.bias"] += 0.5
     torch.save(content, weights)
     rows.rows_of_stage(file.parent, ROOT / "configs", "sds", ["tiny_val"])
-    assert read_json(file, dict)["origins"].keys() == done["origins"].keys()
-    assert not set(read_json(file, dict)["origins"].values()) & set(done["origins"].values())
+    origins = read_json(file, dict)["origins"]
+    assert origins.keys() == done["origins"].keys()
+    # The checkpoint on the way is what it was.
+    assert [key for key in origins if origins[key] == done["origins"][key]] == ["curve|1"]
